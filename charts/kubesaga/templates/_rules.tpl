@@ -1,0 +1,50 @@
+{{- /* SPDX-License-Identifier: Apache-2.0 */ -}}
+
+{{- /* What the operator may do in each namespace that it serves: the same list for a ClusterRole and for Roles. */ -}}
+{{- define "kubesaga.operatorRules" -}}
+- apiGroups: [kubesaga.dev]
+  resources: [workflows, workflowruns]
+  verbs: [get, list, watch, patch]
+- apiGroups: [kubesaga.dev]
+  resources: [workflows/status, workflowruns/status]
+  verbs: [get, patch]
+- apiGroups: [kubesaga.dev]  # owner references that block the owner's deletion
+  resources: [workflowruns/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]  # http activities reach Services of the run's own namespace
+  resources: [services, endpoints]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, create, patch]
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, create]
+{{- end -}}
+
+{{- /* What people may do; the operator alone writes the status, so no list here holds it for writing. */ -}}
+{{- define "kubesaga.viewRules" -}}
+- apiGroups: [kubesaga.dev]
+  resources: [workflows, workflowruns]
+  verbs: [get, list, watch]
+- apiGroups: [kubesaga.dev]
+  resources: [workflows/status, workflowruns/status]
+  verbs: [get]
+{{- end -}}
+
+{{- define "kubesaga.editRules" -}}
+{{ include "kubesaga.viewRules" . }}
+- apiGroups: [kubesaga.dev]
+  resources: [workflows, workflowruns]
+  verbs: [create, update, patch, delete]
+{{- end -}}
+
+{{- define "kubesaga.adminRules" -}}
+{{ include "kubesaga.editRules" . }}
+- apiGroups: [kubesaga.dev]
+  resources: [workflows, workflowruns]
+  verbs: [deletecollection]
+{{- end -}}

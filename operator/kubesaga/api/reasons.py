@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every reason that a run or an activity can bear, with the sentence that explains it. The list is closed (api.md)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Reason(StrEnum):
+    """Why a run or an activity is as it is. Machines compare these words; people read REASON_TEXT and the message."""
+
+    # a run
+    ALL_SUCCEEDED = "AllSucceeded"
+    ACTIVITY_FAILED = "ActivityFailed"
+    FINALLY_FAILED = "FinallyFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    TERMINATED = "Terminated"
+    DELETED = "Deleted"
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_INPUT = "InvalidInput"
+    WORKFLOW_NOT_FOUND = "WorkflowNotFound"
+    REVISION_NOT_FOUND = "RevisionNotFound"
+    # an activity, any kind
+    ATTEMPT_TIMEOUT = "AttemptTimeout"
+    EXPRESSION_FAILED = "ExpressionFailed"
+    CONDITION_FALSE = "ConditionFalse"
+    OUTPUT_TOO_LARGE = "OutputTooLarge"
+    OUTPUT_INVALID = "OutputInvalid"
+    REPORTED_FAILURE = "ReportedFailure"
+    OUTCOME_UNKNOWN = "OutcomeUnknown"
+    # a pod
+    CONTAINER_FAILED = "ContainerFailed"
+    OOM_KILLED = "OOMKilled"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    INVALID_IMAGE_NAME = "InvalidImageName"
+    CONFIG_ERROR = "CreateContainerConfigError"
+    CONTAINER_CANNOT_RUN = "ContainerCannotRun"
+    UNSCHEDULABLE = "Unschedulable"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+    POD_REJECTED = "PodRejected"
+    FOREIGN_POD = "ForeignPod"
+    START_TIMEOUT = "StartTimeout"
+    # a handler
+    HANDLER_NOT_FOUND = "HandlerNotFound"
+    HANDLER_FAILED = "HandlerFailed"
+    # http
+    EGRESS_DENIED = "EgressDenied"
+    HTTP_STATUS = "HttpStatus"
+    HTTP_FAILED = "HttpFailed"
+    # conditions
+    IN_PROGRESS = "InProgress"
+    SUSPENDED = "Suspended"
+    NOT_SUSPENDED = "NotSuspended"
+    VALID = "Valid"
+    SPEC_CHANGED = "SpecChanged"
+
+
+REASON_TEXT: Final[dict[Reason, str]] = {
+    Reason.ALL_SUCCEEDED: "Every activity succeeded or was skipped.",
+    Reason.ACTIVITY_FAILED: "An activity failed, so the run failed.",
+    Reason.FINALLY_FAILED: "Everything else went well, but an activity of `finally` failed.",
+    Reason.DEADLINE_EXCEEDED: "The run took longer than the Workflow's `timeout`.",
+    Reason.TERMINATED: "The run was stopped by `shutdown: Terminate`; nothing ran after that.",
+    Reason.DELETED: "The run was deleted while it was live; its activities were stopped first.",
+    Reason.INVALID_SPEC: "The Workflow is not valid; the message names the field.",
+    Reason.INVALID_INPUT: "The run's inputs do not fit the Workflow's; the message names the input.",
+    Reason.WORKFLOW_NOT_FOUND: "There is no Workflow of that name in the run's namespace.",
+    Reason.REVISION_NOT_FOUND: "The recorded revision that the run works from was deleted.",
+    Reason.ATTEMPT_TIMEOUT: "The attempt took longer than the activity's `timeout`, and was stopped.",
+    Reason.EXPRESSION_FAILED: "An expression could not be evaluated; the message names it and says why.",
+    Reason.CONDITION_FALSE: "`when` was false, so the activity was skipped.",
+    Reason.OUTPUT_TOO_LARGE: "The output is larger than allowed; nothing of it was kept.",
+    Reason.OUTPUT_INVALID: "The output is not JSON, or not a JSON object where one is needed.",
+    Reason.REPORTED_FAILURE: "The output says `success: false`.",
+    Reason.OUTCOME_UNKNOWN: "Nobody knows how the attempt ended; it may have had its effect.",
+    Reason.CONTAINER_FAILED: "The container ended with an exit code other than 0.",
+    Reason.OOM_KILLED: "The container used more memory than its limit and was killed.",
+    Reason.IMAGE_PULL_BACK_OFF: "The image could not be pulled in time.",
+    Reason.INVALID_IMAGE_NAME: "The image's name is not valid.",
+    Reason.CONFIG_ERROR: "The container could not be made: a Secret or ConfigMap it names is missing.",
+    Reason.CONTAINER_CANNOT_RUN: "The container's command could not be started.",
+    Reason.UNSCHEDULABLE: "No node could take the pod in time.",
+    Reason.EVICTED: "The node evicted the pod.",
+    Reason.NODE_LOST: "The pod's node was lost.",
+    Reason.POD_DELETED: "The pod was deleted by someone else before it ended.",
+    Reason.POD_REJECTED: "The API server refused the pod.",
+    Reason.FOREIGN_POD: "A pod of that name exists that is not this run's; it was neither used nor touched.",
+    Reason.START_TIMEOUT: "The pod did not start in time.",
+    Reason.HANDLER_NOT_FOUND: "No handler of that id is registered in the operator.",
+    Reason.HANDLER_FAILED: "The handler raised an exception.",
+    Reason.EGRESS_DENIED: "The egress guard does not let http activities reach that address.",
+    Reason.HTTP_STATUS: "The answer's status was not an expected one.",
+    Reason.HTTP_FAILED: "There was no answer, or it could not be read.",
+    Reason.IN_PROGRESS: "The run has not finished.",
+    Reason.SUSPENDED: "The run is suspended: nothing new starts.",
+    Reason.NOT_SUSPENDED: "The run is not suspended.",
+    Reason.VALID: "The Workflow is valid; runs work from the current revision.",
+    Reason.SPEC_CHANGED: "The run's spec was changed after its start; the run goes on with what it was started with.",
+}

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WorkflowRun: one execution of a Workflow. Its status is the only record of what happened."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+
+from kubesaga.api.conditions import ConditionList
+from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, AnyValue, Model, ObjectName, OpaqueObject, Time
+from kubesaga.api.reasons import Reason
+
+
+class RunPhase(StrEnum):
+    """A run in one word. The last three are final: a finished run never starts again."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    TERMINATED = "Terminated"
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the phase is final."""
+        return self in (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.TERMINATED)
+
+
+class ActivityPhase(StrEnum):
+    """An activity in one word. An activity that is not in the status yet is Pending."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+    CANCELLED = "Cancelled"
+    OUTCOME_UNKNOWN = "OutcomeUnknown"
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing will change any more."""
+        return self not in (ActivityPhase.PENDING, ActivityPhase.RUNNING)
+
+    @property
+    def satisfies(self) -> bool:
+        """Tell whether those that depend on it may start."""
+        return self in (ActivityPhase.SUCCEEDED, ActivityPhase.SKIPPED)
+
+    @property
+    def went_wrong(self) -> bool:
+        """Tell whether the run cannot succeed any more because of it."""
+        return self in (ActivityPhase.FAILED, ActivityPhase.OUTCOME_UNKNOWN)
+
+
+class WorkflowRef(Model):
+    """A Workflow of the run's namespace."""
+
+    name: ObjectName
+    """The Workflow's name."""
+
+
+_FIXED: Final = ("workflowRef", "workflowSpec", "inputs", "event")
+_RUN_RULES: Final[dict[str, Any]] = {
+    "oneOf": [{"required": ["workflowRef"]}, {"required": ["workflowSpec"]}],
+    "x-kubernetes-validations": [
+        {
+            "rule": " && ".join(f"has(self.{name}) == has(oldSelf.{name})" for name in _FIXED),
+            "message": f"{', '.join(_FIXED)} cannot be added or removed; create another WorkflowRun",
+        },
+        {
+            "rule": "has(self.shutdown) || !has(oldSelf.shutdown)",
+            "message": "shutdown cannot be taken back: activities may have stopped already; create another WorkflowRun",
+        },
+    ],
+}
+
+
+class WorkflowRunSpec(Model):
+    """What to run. Immutable but for `suspend` and `shutdown`."""
+
+    model_config = ConfigDict(json_schema_extra=_RUN_RULES)
+
+    workflow_ref: Annotated[WorkflowRef | None, Field(json_schema_extra=IMMUTABLE)] = None
+    """The Workflow to run."""
+    workflow_spec: Annotated[dict[str, Any] | None, WithJsonSchema({**OPAQUE_OBJECT, **IMMUTABLE})] = None
+    """A Workflow's spec written into the run, instead of `workflowRef`."""
+    inputs: Annotated[OpaqueObject | None, Field(json_schema_extra=IMMUTABLE)] = None
+    """By name; checked against the Workflow's inputs before the run starts."""
+    event: Annotated[str | None, Field(max_length=65536, json_schema_extra=IMMUTABLE)] = None
+    """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
+    suspend: bool = False
+    """True: nothing new starts; what runs goes on to its end."""
+    shutdown: Literal["Terminate"] | None = None
+    """Terminate: stop what runs, start nothing more, not even `finally`. It cannot be taken back."""
+
+
+class ActivityError(Model):
+    """How an activity failed."""
+
+    reason: Reason
+    """Why, in one word for machines."""
+    message: str = ""
+    """Why, in a sentence for people."""
+    retryable: bool = True
+    """False where another attempt could not help. Nothing is retried yet."""
+
+
+class Stopping(Model):
+    """An order to stop that was given and has not been confirmed. `phase` and `reason` are how the activity will end."""
+
+    phase: ActivityPhase
+    """The phase it will end in."""
+    reason: Reason
+    """Why it is stopped, in one word for machines."""
+    message: str = ""
+    """Why it is stopped, in a sentence for people."""
+    since: Time
+    """When the order was given."""
+
+
+class ActivityStatus(Model):
+    """What is known of one activity of a run."""
+
+    id: str | None = None
+    """Id of this activity of this run, in logs and traces."""
+    phase: ActivityPhase
+    """The activity in one word."""
+    attempt: int | None = None
+    """Number of the current or last attempt, from 1."""
+    start_time: Time | None = None
+    """When its attempt was written down, just before it was started."""
+    completion_time: Time | None = None
+    """When it was recorded as ended."""
+    completion_order: int | None = None
+    """1 for the first activity of the run that succeeded, and so on."""
+    input: AnyValue = None
+    """What it was given: its params, or its HTTP request; expressions resolved."""
+    env: dict[str, str] | None = None
+    """Values of the pod's environment that held expressions, resolved."""
+    output: AnyValue = None
+    """What it yielded."""
+    error: ActivityError | None = None
+    """How it failed."""
+    pod_name: str | None = None
+    """The pod of the current or last attempt."""
+    reason: Reason | None = None
+    """Why it waits, or why it was skipped."""
+    message: str | None = None
+    """The same in a sentence for people."""
+    worker: str | None = None
+    """The operator process that carries out an in-process attempt."""
+    interruptions: int | None = None
+    """How often the operator died during this attempt; it was started again under the same idempotency key."""
+    stopping: Stopping | None = None
+    """The order to stop, while it has not been confirmed."""
+
+
+ActivityMap = Annotated[dict[str, ActivityStatus], WithJsonSchema(OPAQUE_OBJECT)]
+
+
+class WorkflowRunStatus(Model):
+    """The record of a run, written by the operator alone."""
+
+    id: str | None = None
+    """The run's metadata.uid; `workflow_id` in logs (S86)."""
+    phase: RunPhase | None = None
+    """The run in one word. Empty: the operator has not seen it yet."""
+    reason: Reason | None = None
+    """Why the phase is what it is, in one word for machines."""
+    message: str | None = None
+    """The same in a sentence for people."""
+    conditions: ConditionList = Field(default_factory=list)
+    """`Completed`, `Succeeded`, `Reconciling`, `Stalled`, and where they apply `Paused` and `SpecChanged`."""
+    observed_generation: int | None = None
+    """The `metadata.generation` that this status is about."""
+    workflow_revision: str | None = None
+    """The ControllerRevision that this run works from, whatever happens to the Workflow."""
+    spec_digest: str | None = None
+    """Digest of the immutable part of the spec, for clusters whose API server cannot refuse a change."""
+    start_time: Time | None = None
+    """When the run started."""
+    completion_time: Time | None = None
+    """When it finished."""
+    finally_start_time: Time | None = None
+    """When `finally` started."""
+    duration: str | None = None
+    """From start to completion, in the last write."""
+    progress: str | None = None
+    """Activities that ended well of all, `finally` included, e.g. `2/3`."""
+    current_activity: str | None = None
+    """The first activity in order that has not ended (S89)."""
+    inputs: OpaqueObject | None = None
+    """The inputs the run was started with, defaults filled in."""
+    variables: OpaqueObject | None = None
+    """The variables as they are now."""
+    activities: ActivityMap = Field(default_factory=dict)
+    """By name. Stored as one piece, so that a write costs the same for small and large runs."""
+    outputs: OpaqueObject | None = None
+    """The Workflow's `outputs`, once the run has succeeded."""
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the run is over for good."""
+        return self.phase is not None and self.phase.finished
+
+
+def resource_kind() -> dict[str, Any]:
+    """Return names, columns and the like of the CRD."""
+    return {
+        "kind": "WorkflowRun",
+        "plural": "workflowruns",
+        "singular": "workflowrun",
+        "shortNames": ["kwr"],
+        "columns": [
+            {"name": "Workflow", "type": "string", "jsonPath": ".spec.workflowRef.name"},
+            {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+            {"name": "Progress", "type": "string", "jsonPath": ".status.progress"},
+            {"name": "Activity", "type": "string", "jsonPath": ".status.currentActivity"},
+            {"name": "Started", "type": "date", "jsonPath": ".status.startTime"},
+            {"name": "Duration", "type": "string", "jsonPath": ".status.duration"},
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            {"name": "Reason", "type": "string", "jsonPath": ".status.reason", "priority": 1},
+            {"name": "Revision", "type": "string", "jsonPath": ".status.workflowRevision", "priority": 1},
+        ],
+    }

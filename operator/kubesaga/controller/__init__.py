@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The imperative shell: watch -> queue -> load -> reconcile -> one status write -> effects -> announce -> wake.
+
+Belongs here: the order of operations, the keyed queue and its timer wheel, loading, carrying out decisions, probes.
+Does not belong here: any rule about what a run should do (engine), how an attempt is carried out (executors).
+"""

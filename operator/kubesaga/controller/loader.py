@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All the reads of a pass: from a key to one Snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kubesaga.api.fields import parse_time
+from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
+from kubesaga.api.parsing import parse_run_spec, parse_status
+from kubesaga.api.reasons import Reason
+from kubesaga.api.run import WorkflowRunSpec
+from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.records import Body, Records
+from kubesaga.engine.attempt import AttemptId, Observation, RunKey
+from kubesaga.engine.definition import Definition, Kind
+from kubesaga.engine.snapshot import Limits, Run, Snapshot, Unusable, digest_of
+from kubesaga.errors import InvalidSpec
+from kubesaga.executors.base import Executor
+
+_NOTHING = Unusable(reason=Reason.INVALID_SPEC, message="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A snapshot, and the status on the wire that it was made from."""
+
+    snapshot: Snapshot
+    status: Body
+
+
+class Loader:
+    """Makes snapshots. Reads only."""
+
+    def __init__(
+        self,
+        records: Records,
+        definitions: Definitions,
+        executors: Mapping[Kind, Executor],
+        *,
+        worker: str,
+        limits: Limits,
+    ) -> None:
+        self._records = records
+        self._definitions = definitions
+        self._executors = executors
+        self._worker = worker
+        self._limits = limits
+
+    async def load(self, key: RunKey, *, confirmed: bool = False) -> Loaded | None:
+        """Return what is known of a run now, None if there is no such run. `confirmed`: see Records.read."""
+        body = await self._records.read(key, confirmed=confirmed)
+        if body is None:
+            return None
+        run, problem = _run_of(key, body)
+        definition, revision = await self._definition_of(run, problem)
+        observed: dict[AttemptId, Observation] = {}
+        holders: dict[AttemptId, Kind] = {}
+        for kind, executor in self._executors.items():
+            seen = executor.observe(key, run.uid)
+            observed.update(seen)
+            holders.update(dict.fromkeys(seen, kind))
+        snapshot = Snapshot(
+            run=run, definition=definition, revision=revision, observed=observed, holders=holders,
+            worker=self._worker, limits=self._limits,
+        )  # fmt: skip
+        return Loaded(snapshot=snapshot, status=body.get("status") or {})
+
+    async def _definition_of(self, run: Run, problem: InvalidSpec | None) -> tuple[Definition | Unusable, str | None]:
+        if run.status.finished:
+            return _NOTHING, None
+        if problem is not None:
+            return Unusable(reason=Reason.INVALID_SPEC, message=str(problem)), None
+        return await self._definitions.of_run(run)
+
+
+def _run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
+    """Return a body as a Run. A spec that cannot be read is a problem to be recorded; an unreadable status raises."""
+    metadata = body["metadata"]
+    problem: InvalidSpec | None = None
+    try:
+        spec = parse_run_spec(body.get("spec") or {})
+    except InvalidSpec as error:
+        spec, problem = WorkflowRunSpec(), error
+    run = Run(
+        key=key,
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        generation=metadata.get("generation", 0),
+        created=parse_time(metadata["creationTimestamp"]),
+        spec=spec,
+        status=parse_status(body.get("status") or {}),
+        spec_digest=digest_of(spec),
+        deleting="deletionTimestamp" in metadata,
+        claimed=RUN_FINALIZER in metadata.get("finalizers", ()),
+        marked_finished=(metadata.get("labels") or {}).get(FINISHED_LABEL) == "true",
+    )
+    return run, problem

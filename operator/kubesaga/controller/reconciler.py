@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of operations of one pass, and nothing else: load, decide, write down, announce, act.
+
+The crash argument stands in `engine.reconcile`. What matters here: one status write, compared and swapped on the version
+that was read; deeds only after it; a conflict drops the pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import datetime
+
+from kubesaga.api.names import MANAGED_BY, MANAGED_BY_LABEL, WORKFLOW_LABEL, label_value
+from kubesaga.controller.actuator import Actuator
+from kubesaga.controller.announcer import Announcer
+from kubesaga.controller.clock import Clock
+from kubesaga.controller.loader import Loaded, Loader
+from kubesaga.controller.records import Conflict, Records
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.decision import Decision, Start, Tidy
+from kubesaga.engine.definition import Definition
+from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.reconcile import reconcile
+from kubesaga.engine.snapshot import Run, Snapshot
+
+_log = logging.getLogger("kubesaga.state_manager")
+
+
+class Reconciler:
+    """Takes one run one step further."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        records: Records,
+        actuator: Actuator,
+        announcer: Announcer,
+        *,
+        evaluator: Evaluator,
+        clock: Clock,
+    ) -> None:
+        self._loader = loader
+        self._records = records
+        self._actuator = actuator
+        self._announcer = announcer
+        self._evaluator = evaluator
+        self._clock = clock
+
+    async def process(self, key: RunKey) -> datetime | None:
+        """Make one pass over a run; return when to look at it again even if nothing happens."""
+        began = self._clock.monotonic()
+        try:
+            return await self._process(key)
+        except Conflict:
+            _log.debug("%s changed while it was being looked at; it is looked at again", key)
+            return self._clock.now()
+        finally:
+            self._announcer.passed(self._clock.monotonic() - began)
+
+    async def _process(self, key: RunKey, *, confirmed: bool = False) -> datetime | None:
+        loaded = await self._loader.load(key, confirmed=confirmed)
+        if loaded is None:
+            await self._actuator.abandon(key, keep=None)
+            return None
+        run = loaded.snapshot.run
+        await self._actuator.abandon(key, keep=run.uid)
+        decision = await self._decide(loaded.snapshot)
+        before = run.status.activities
+        run = await self._write_down(run, loaded, decision)
+        if _starts(decision) and not self._records.is_confirmed(run):
+            # Nothing was written, so nothing has proved that this copy is the present: an attempt that it shows under way
+            # may have ended long ago. Look again, at the record itself.
+            return await self._process(key, confirmed=True)
+        self._announcer.announce(run, decision, before)
+        await self._actuator.perform(run, [effect for effect in decision.effects if not isinstance(effect, Tidy)])
+        if any(isinstance(effect, Tidy) for effect in decision.effects):
+            await self._records.tidy(run)
+        return decision.wake_at
+
+    async def _decide(self, snapshot: Snapshot) -> Decision:
+        """Evaluating an expression waits for another process: then the pass is made in a thread, so that nobody else waits."""
+        definition = snapshot.definition
+        if isinstance(definition, Definition) and definition.has_expressions:
+            return await asyncio.to_thread(reconcile, snapshot, self._clock.now(), self._evaluator)
+        return reconcile(snapshot, self._clock.now(), self._evaluator)
+
+    async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
+        """Claim a run that goes on, and write its status if it changed. Returns the run at its new version and status."""
+        if not (run.claimed or run.deleting or decision.status.finished):
+            run = replace(run, version=await self._records.claim(run, _labels_of(run)), claimed=True)
+        status = decision.status.wire()
+        if status != loaded.status:
+            run = replace(run, version=await self._records.write_status(run, loaded.status, status))
+        return replace(run, status=decision.status)
+
+
+def _labels_of(run: Run) -> dict[str, str]:
+    labels = {MANAGED_BY_LABEL: MANAGED_BY}
+    if run.spec.workflow_ref is not None:
+        labels[WORKFLOW_LABEL] = label_value(run.spec.workflow_ref.name)
+    return labels
+
+
+def _starts(decision: Decision) -> bool:
+    return any(isinstance(effect, Start) for effect in decision.effects)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functional core: from what is known and the time, what is to be recorded and done. Values in, values out.
+
+Belongs here: `reconcile(snapshot, now) -> Decision` and what it is made of; rules over a whole document; expressions.
+Does not belong here: I/O, clocks, randomness, logging, `await`. What must be announced is a Note in the Decision.
+"""

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pass decided: one next status, then deeds that may be repeated, then what to announce, then when to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubesaga.api.reasons import Reason
+from kubesaga.api.run import WorkflowRunStatus
+from kubesaga.engine.attempt import Attempt, AttemptId
+from kubesaga.engine.definition import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Carry out an attempt that the status already records as running. Repeating it starts nothing twice."""
+
+    attempt: Attempt
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Make an attempt end. Repeating it is harmless, and so is stopping what is not there."""
+
+    attempt: AttemptId
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Let go of what was held until the outcome was recorded: a pod's finalizer, a result kept in memory."""
+
+    attempt: AttemptId
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidy:
+    """Take our finalizer off a finished run and mark it finished, in one write. The last deed of every run."""
+
+
+Effect = Start | Stop | Release | Tidy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that people and machines should hear of, once the status is safe: an Event, a log line, a metric."""
+
+    reason: Reason | str
+    message: str
+    warning: bool = False
+    activity: str = ""
+    event: bool = False
+    """Worth a Kubernetes Event (each costs a write); every note is a log line and counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The result of one pass over one run."""
+
+    status: WorkflowRunStatus
+    effects: tuple[Effect, ...] = ()
+    notes: tuple[Note, ...] = ()
+    wake_at: datetime | None = None
+    """When to look again though nothing happens: the earliest deadline."""

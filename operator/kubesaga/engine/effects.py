@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be done: the difference between what the status says is under way and what is observed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kubesaga.api.run import ActivityPhase, WorkflowRunStatus
+from kubesaga.engine.attempt import Attempt, AttemptId, Stage
+from kubesaga.engine.decision import Effect, Release, Start, Stop, Tidy
+from kubesaga.engine.definition import Kind, Step
+from kubesaga.engine.draft import Draft
+from kubesaga.engine.snapshot import Snapshot
+
+
+def effects_of(draft: Draft) -> tuple[Effect, ...]:
+    """Return the deeds of a live run: let go of what is recorded, stop what must end, start what is not there."""
+    wanted: dict[AttemptId, Step] = {
+        draft.attempt_id(step): step for step in draft.running(list(draft.definition.steps.values()))
+    }
+    effects: list[Effect] = _unwanted(draft.snapshot, set(wanted))
+    for attempt, step in wanted.items():
+        seen = draft.snapshot.observed.get(attempt)
+        order = draft.of(step.name).stopping
+        if order is not None:
+            if seen is None or seen.stage is not Stage.ENDED:
+                effects.append(Stop(attempt=attempt, kind=step.kind, reason=str(order.reason)))
+        elif seen is None:
+            effects.append(Start(attempt=attempt_of(draft, step), kind=step.kind))
+    return tuple(effects)
+
+
+def tidying(snapshot: Snapshot) -> tuple[Effect, ...]:
+    """Return the deeds of a finished run: stop and let go of everything, then take our marks off. Nothing once that is done."""
+    effects = _unwanted(snapshot, set())
+    run = snapshot.run
+    if effects or run.claimed or not run.marked_finished:
+        effects.append(Tidy())
+    return tuple(effects)
+
+
+def _unwanted(snapshot: Snapshot, wanted: set[AttemptId]) -> list[Effect]:
+    """Return what becomes of attempts that are observed though the status has done with them."""
+    effects: list[Effect] = []
+    for attempt, seen in snapshot.observed.items():
+        if attempt in wanted:
+            continue
+        kind = snapshot.holders.get(attempt, Kind.POD)
+        if seen.stage is not Stage.ENDED:
+            effects.append(Stop(attempt=attempt, kind=kind, reason="the status has done with it"))
+        if seen.held:
+            effects.append(Release(attempt=attempt, kind=kind))
+    return effects
+
+
+def attempt_of(draft: Draft, step: Step) -> Attempt:
+    """Return the attempt as the status records it, so that a start that is repeated is the same to the letter."""
+    status = draft.of(step.name)
+    return Attempt(
+        id=draft.attempt_id(step),
+        run=draft.run.key,
+        workflow=draft.definition.name,
+        activity=step.activity,
+        input=status.input,
+        env=status.env or {},
+        resources=step.resources,
+        service_account=draft.definition.spec.service_account_name,
+        deadline=status.start_time + step.timeout if status.start_time and step.timeout else None,
+    )
+
+
+def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
+    """Return the earliest deadline that a live run has."""
+    if status.finished:
+        return None
+    times: list[datetime | None] = []
+    if draft.reason is None:
+        times.append(draft.deadline)
+    if draft.running(draft.definition.final):
+        times.append(draft.finally_deadline)
+    for step in draft.running(list(draft.definition.steps.values())):
+        times += _deadlines(draft, step)
+    return min((time for time in times if time is not None), default=None)
+
+
+def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
+    status = draft.of(step.name)
+    limits = draft.snapshot.limits
+    assert status.phase is ActivityPhase.RUNNING
+    if status.stopping is not None:
+        return [status.stopping.since + limits.stop_timeout]
+    if status.start_time is None:
+        return []
+    times: list[datetime | None] = [status.start_time + step.timeout if step.timeout else None]
+    seen = draft.observation(step)
+    if step.kind is Kind.POD and (seen is None or seen.stage is Stage.WAITING):
+        times.append(status.start_time + limits.pod_start_timeout)
+    return times

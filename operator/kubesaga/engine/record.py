@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First step of a pass: write down how attempts ended, what they wait for, and which have taken too long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kubesaga.api.reasons import Reason
+from kubesaga.api.run import ActivityPhase, ActivityStatus
+from kubesaga.engine.attempt import Failed, Observation, Stage, Succeeded, Unknown
+from kubesaga.engine.definition import Kind, Step
+from kubesaga.engine.draft import Draft
+from kubesaga.engine.expressions import ExpressionError, render
+from kubesaga.engine.scope import scope_of
+
+
+def record(draft: Draft) -> None:
+    """Bring every activity that is under way up to what its executor sees now."""
+    for step in draft.running(list(draft.definition.steps.values())):
+        seen = draft.observation(step)
+        if seen is not None and seen.stage is Stage.ENDED:
+            _record_end(draft, step, seen)
+        elif seen is None:
+            _record_absence(draft, step)
+        else:
+            _record_wait(draft, step, seen)
+    for step in draft.running(list(draft.definition.steps.values())):
+        _record_lateness(draft, step)
+
+
+def _record_end(draft: Draft, step: Step, seen: Observation) -> None:
+    order = draft.of(step.name).stopping
+    match seen.outcome:
+        case Succeeded(output=output):
+            # What has happened has happened, even after an order to stop: a saga must know what there is to undo.
+            _succeed(draft, step, output)
+        case _ if order is not None:
+            draft.end(step.name, order.phase, order.reason, order.message)
+        case Failed(reason=reason, message=message, retryable=retryable, output=output):
+            draft.end(step.name, ActivityPhase.FAILED, reason, message, retryable=retryable, output=output)
+        case Unknown(message=message):
+            draft.end(step.name, ActivityPhase.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN, message)
+        case _:
+            raise AssertionError(f"{step.name} is observed to have ended, without an outcome")
+
+
+def _succeed(draft: Draft, step: Step, output: Any) -> None:
+    if isinstance(output, dict) and output.get("success") is False:
+        said = output.get("message") or output.get("error") or "its output says success: false"
+        draft.end(step.name, ActivityPhase.FAILED, Reason.REPORTED_FAILURE, str(said), output=output)
+        return
+    if (size := _size_with(draft, output)) > draft.snapshot.limits.max_run_bytes:
+        limit = draft.snapshot.limits.max_run_bytes
+        told = f"with this output the run's record would be {size} bytes; the limit of a run is {limit} bytes"
+        draft.end(step.name, ActivityPhase.FAILED, Reason.OUTPUT_TOO_LARGE, told, retryable=False)
+        return
+    order = 1 + max((status.completion_order or 0 for status in draft.activities.values()), default=0)
+    try:
+        changed = render(step.activity.set or {}, {**scope_of(draft), "output": output}, draft.evaluator)
+    except ExpressionError as error:
+        told = f"set: {error}"
+        draft.end(
+            step.name,
+            ActivityPhase.FAILED,
+            Reason.EXPRESSION_FAILED,
+            told,
+            retryable=False,
+            output=output,
+            completion_order=order,
+        )
+        return
+    draft.variables |= changed
+    draft.move(
+        step.name, ActivityPhase.SUCCEEDED, output=output, completion_time=draft.now, completion_order=order,
+        stopping=None, reason=None, message=None,
+    )  # fmt: skip
+    draft.note("ActivitySucceeded", f"{step.name} succeeded", activity=step.name)
+
+
+def _size_with(draft: Draft, output: Any) -> int:
+    """Bytes of the run's values with one more output, as JSON; only counted once outputs are large enough to matter."""
+    new = len(json.dumps(output, default=str))
+    if new < 1024 and len(draft.activities) < 64:
+        return new
+    kept = sum(len(json.dumps([s.input, s.output, s.env], default=str)) for s in draft.activities.values())
+    return kept + new + len(json.dumps(draft.variables, default=str))
+
+
+def _record_absence(draft: Draft, step: Step) -> None:
+    status = draft.of(step.name)
+    if status.stopping is not None:
+        order = status.stopping
+        draft.end(step.name, order.phase, order.reason, order.message)
+    elif step.kind.in_process and status.worker != draft.snapshot.worker:
+        _record_interruption(draft, step, status)
+
+
+def _record_interruption(draft: Draft, step: Step, status: ActivityStatus) -> None:
+    """The operator that carried the attempt out is gone. Its effect may have happened: start it again under the same key."""
+    count = (status.interruptions or 0) + 1
+    if count > draft.snapshot.limits.max_interruptions:
+        told = f"the operator ended during this attempt {count} times; whether it had its effect is not known"
+        draft.end(step.name, ActivityPhase.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN, told, interruptions=count)
+        return
+    draft.move(step.name, ActivityPhase.RUNNING, worker=draft.snapshot.worker, interruptions=count)
+    draft.note("ActivityInterrupted", f"{step.name} is started again: the operator ended during it", activity=step.name)
+
+
+def _record_wait(draft: Draft, step: Step, seen: Observation) -> None:
+    status = draft.of(step.name)
+    message = seen.message[:1024] or None
+    if seen.stage is Stage.RUNNING:
+        message = None
+    if (status.reason, status.message) != (seen.reason, message):
+        draft.move(step.name, ActivityPhase.RUNNING, reason=seen.reason, message=message)
+        if seen.reason is not None:
+            draft.note(seen.reason, f"{step.name} waits: {seen.message}", activity=step.name, warning=True)
+
+
+def _record_lateness(draft: Draft, step: Step) -> None:
+    status = draft.of(step.name)
+    limits = draft.snapshot.limits
+    assert status.start_time is not None, "what runs has a start time"
+    if status.stopping is not None:
+        if draft.now >= status.stopping.since + limits.stop_timeout:
+            order = status.stopping
+            told = (
+                f"{order.message}; it did not confirm within {limits.stop_timeout.total_seconds():g} s that it stopped"
+            )
+            draft.end(step.name, order.phase, order.reason, told)
+        return
+    if step.timeout is not None and draft.now >= status.start_time + step.timeout:
+        waited = f"; it was waiting: {status.reason}" if status.reason else ""
+        told = f"the attempt took longer than {step.activity.timeout}{waited}"
+        draft.order_to_stop(step.name, ActivityPhase.FAILED, Reason.ATTEMPT_TIMEOUT, told)
+        return
+    seen = draft.observation(step)
+    waits = step.kind is Kind.POD and seen is not None and seen.stage is Stage.WAITING
+    if waits and draft.now >= status.start_time + limits.pod_start_timeout:
+        told = f"the pod did not start within {limits.pod_start_timeout.total_seconds():g} s: {status.message or 'no reason given'}"
+        draft.order_to_stop(step.name, ActivityPhase.FAILED, status.reason or Reason.START_TIMEOUT, told)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that `reconcile` may look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from kubesaga.api.names import digest
+from kubesaga.api.reasons import Reason
+from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
+from kubesaga.engine.attempt import AttemptId, Observation, RunKey
+from kubesaga.engine.definition import Definition, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """There is nothing to run: the Workflow is missing or not valid, or the run's own spec is not."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The settings that decisions depend on."""
+
+    stop_timeout: timedelta = timedelta(seconds=120)
+    """How long an attempt that was told to stop may take before the run goes on without it."""
+    pod_start_timeout: timedelta = timedelta(seconds=300)
+    """How long a pod may wait before its attempt fails with the reason it waits for."""
+    max_interruptions: int = 3
+    """How often an in-process attempt is started again after the operator died during it."""
+    max_run_bytes: int = 921_600
+    """Largest size of all outputs, inputs and variables of a run together, as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A WorkflowRun as it was read: identity, what is asked of it, what is recorded."""
+
+    key: RunKey
+    uid: str
+    version: str
+    """metadata.resourceVersion, compared and swapped by the status write."""
+    generation: int
+    created: datetime
+    spec: WorkflowRunSpec
+    status: WorkflowRunStatus
+    spec_digest: str
+    """Digest of the part of the spec that must not change (`digest_of`)."""
+    deleting: bool = False
+    claimed: bool = False
+    """It bears our finalizer."""
+    marked_finished: bool = False
+    """It bears the label that takes finished runs out of the watch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One run with all that bears on it, read at one moment."""
+
+    run: Run
+    definition: Definition | Unusable
+    """What the run works from: the pinned revision of a started run, else the Workflow as it is now."""
+    revision: str | None = None
+    """The name of that revision."""
+    observed: Mapping[AttemptId, Observation] = field(default_factory=dict)
+    holders: Mapping[AttemptId, Kind] = field(default_factory=dict)
+    """Which kind of executor observes each attempt of `observed`."""
+    worker: str = ""
+    """This operator process; in-process attempts of another one are over."""
+    limits: Limits = field(default_factory=Limits)
+
+    def with_status(self, status: WorkflowRunStatus) -> Snapshot:
+        """Return the snapshot of the same run with another status."""
+        return replace(self, run=replace(self.run, status=status))
+
+
+def digest_of(spec: WorkflowRunSpec) -> str:
+    """Return a digest of the part of a run's spec that must not change."""
+    fixed = spec.model_dump(mode="json", include={"workflow_ref", "workflow_spec", "inputs", "event"})
+    return digest(json.dumps(fixed, sort_keys=True), length=16)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules over one activity: that it does exactly one thing, and that what stands around it fits to that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from kubesaga.api.fields import parse_quantity
+from kubesaga.api.parsing import field_path
+from kubesaga.api.workflow import Activity, EnvVar, PodActivity, ResourceList, Resources, WorkflowSpec
+from kubesaga.engine import validation_http
+from kubesaga.engine.definition import merged_resources
+from kubesaga.engine.validation_graph import Graph, Place
+from kubesaga.errors import Problem
+
+RESERVED_ENV: Final = "KUBESAGA_"
+"""How the names of the variables begin that the operator gives every pod."""
+
+_OUR_EXPRESSION: Final = re.compile(r"\$\{\s*(?:workflow|inputs|event|activities|run|output|item|error)\s*\.")
+"""`${inputs.x}` is never a shell's: the name of a shell's variable holds no dot. `${HOME}` and `${x:-y}` are let alone."""
+
+
+def problems(spec: WorkflowSpec, graph: Graph, path: str) -> Iterator[Problem]:
+    """Yield what is wrong with each activity by itself."""
+    yield from _over_limit(spec.resources, None, field_path(path, "resources"), "")
+    for place in graph.places:
+        yield from _kind(place)
+        activity = place.activity
+        if activity.resources is not None:
+            yield from _resources(place, spec.resources, field_path(path, "resources"))
+        if activity.pod is not None:
+            yield from _pod(activity.pod, field_path(place.path, "pod"))
+        if activity.http is not None:
+            yield from validation_http.problems(activity.http, field_path(place.path, "http"))
+        if activity.handler is not None and "${" in activity.handler:
+            yield Problem(field_path(place.path, "handler"), "is fixed: no expression is evaluated here")
+
+
+def _kind(place: Place) -> Iterator[Problem]:
+    given = _given(place.activity)
+    if not given:
+        yield Problem(place.path, "does nothing; give it one of pod, http and handler")
+    elif len(given) > 1:
+        yield Problem(place.path, f"has {' and '.join(given)}, but an activity does one thing; make two of it")
+    elif given == ["http"] and place.activity.params is not None:
+        told = "an http activity has no params; write the values into its url, headers and body"
+        yield Problem(field_path(place.path, "params"), told)
+
+
+def _given(activity: Activity) -> list[str]:
+    kinds = {"pod": activity.pod, "http": activity.http, "handler": activity.handler}
+    return [name for name, value in kinds.items() if value is not None]
+
+
+# --- resources ------------------------------------------------------------------------------------------------------
+
+
+def _resources(place: Place, default: Resources | None, default_path: str) -> Iterator[Problem]:
+    where = field_path(place.path, "resources")
+    if place.activity.pod is None and _given(place.activity):
+        told = f"only a pod has resources; this activity is {_given(place.activity)[0]}, which runs in the operator"
+        yield Problem(where, told)
+        return
+    yield from _over_limit(place.activity.resources, default, where, default_path)
+
+
+def _over_limit(own: Resources | None, default: Resources | None, where: str, default_path: str) -> Iterator[Problem]:
+    """Yield the requests that are above their limit once the Workflow's defaults are filled in."""
+    merged = merged_resources(own, default)
+    if own is None or merged is None or merged.requests is None or merged.limits is None:
+        return
+    for name in ("cpu", "memory"):
+        request, limit = getattr(merged.requests, name), getattr(merged.limits, name)
+        own_request, own_limit = _amount(own.requests, name), _amount(own.limits, name)
+        if request is None or limit is None or (own_request is None and own_limit is None):
+            continue
+        if parse_quantity(request) > parse_quantity(limit):
+            side = "requests" if own_request is not None else "limits"
+            origin = _origin(default_path, own_request, own_limit)
+            told = f"the request of {request} is above the limit of {limit}{origin}"
+            yield Problem(field_path(where, side, name), f"{told}; lower the request or raise the limit")
+
+
+def _amount(amounts: ResourceList | None, name: str) -> str | None:
+    return None if amounts is None else getattr(amounts, name)
+
+
+def _origin(default_path: str, own_request: str | None, own_limit: str | None) -> str:
+    if own_request is not None and own_limit is not None:
+        return ""
+    return f" (the {'limit' if own_limit is None else 'request'} is {default_path}'s)"
+
+
+# --- pods -----------------------------------------------------------------------------------------------------------
+
+
+def _pod(pod: PodActivity, path: str) -> Iterator[Problem]:
+    if "${" in pod.image:
+        yield Problem(field_path(path, "image"), "is fixed: no expression is evaluated in an image's name")
+    for name, words in (("command", pod.command), ("args", pod.args)):
+        for number, word in enumerate(words or ()):
+            if match := _OUR_EXPRESSION.search(word):
+                yield Problem(field_path(path, name, number), _not_here(match.group()))
+    if pod.working_dir and (match := _OUR_EXPRESSION.search(pod.working_dir)):
+        yield Problem(field_path(path, "workingDir"), _not_here(match.group()))
+    yield from _env(pod.env or [], field_path(path, "env"))
+
+
+def _not_here(begin: str) -> str:
+    told = f"{begin}…}} would not be evaluated: ${{…}} is the shell's here, so that no value can become a command"
+    return f"{told}; give the value in env or params and read it as a variable of the shell"
+
+
+def _env(variables: list[EnvVar], path: str) -> Iterator[Problem]:
+    names: set[str] = set()
+    for number, variable in enumerate(variables):
+        here = field_path(path, number)
+        if variable.name in names:
+            yield Problem(field_path(here, "name"), f"{variable.name} stands here twice; remove one")
+        names.add(variable.name)
+        if variable.name.startswith(RESERVED_ENV):
+            told = f"names that start with {RESERVED_ENV} are the operator's; choose another"
+            yield Problem(field_path(here, "name"), told)
+        yield from _value(variable, here)
+
+
+def _value(variable: EnvVar, path: str) -> Iterator[Problem]:
+    if variable.value is None and variable.value_from is None:
+        yield Problem(path, 'has neither value nor valueFrom; give one (value: "" for an empty one)')
+    if variable.value is not None and variable.value_from is not None:
+        yield Problem(path, "has both value and valueFrom; keep one")
+    source = variable.value_from
+    if source is not None and (source.secret_key_ref is None) == (source.config_map_key_ref is None):
+        told = "has both" if source.secret_key_ref is not None else "needs one of"
+        yield Problem(field_path(path, "valueFrom"), f"{told} secretKeyRef and configMapKeyRef; give exactly one")

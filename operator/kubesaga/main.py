@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: the only reader of environment, clock and chance. It builds every object and ties them together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kubesaga import __version__
+from kubesaga.cel.pool import CelPool
+from kubesaga.controller.actuator import Actuator
+from kubesaga.controller.announcer import Announcer
+from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.kube_records import KubeRecords
+from kubesaga.controller.loader import Loader
+from kubesaga.controller.probes import Probes
+from kubesaga.controller.queue import Queue
+from kubesaga.controller.reconciler import Reconciler
+from kubesaga.controller.resync import Resync
+from kubesaga.controller.workflows import WorkflowReconciler
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.snapshot import Limits
+from kubesaga.executors.registry import load_handlers
+from kubesaga.kube.client import KubeClient, Selection
+from kubesaga.kube.connection import connect
+from kubesaga.kube.events import EventPoster
+from kubesaga.kube.lease import Elector, LeaseTiming
+from kubesaga.kube.revisions import Revisions
+from kubesaga.settings import Settings
+from kubesaga.telemetry import logs
+from kubesaga.telemetry.metrics import Metrics
+
+_log = logging.getLogger("kubesaga.workflow_engine")
+
+LEASE_LOST = 70
+"""Exit status when the Lease is lost; the supervisor starts us again."""
+
+_LONGEST_SILENCE = 180.0
+"""A watch hears a bookmark each minute, and is replaced after 70 s of silence: three minutes are more than bad luck."""
+
+_LONGEST_WAIT = 300.0
+"""Longest time in the queue, in seconds, that a live operator lets a run wait."""
+
+
+class SystemClock:
+    """The real clock."""
+
+    def now(self) -> datetime:
+        """Return the time of day."""
+        return datetime.now(UTC)  # noqa: TID251 - this is the one place that reads it
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process's environment, with an identity. Raises InvalidSettings."""
+    settings = Settings.from_env(os.environ, **overrides)  # noqa: TID251 - this is the one place that reads it
+    return settings if settings.identity else replace(settings, identity=socket.gethostname())
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the settings that decisions depend on."""
+    return Limits(
+        stop_timeout=timedelta(seconds=settings.stop_timeout),
+        pod_start_timeout=timedelta(seconds=settings.pod_start_timeout),
+        max_interruptions=settings.max_interruptions,
+        max_run_bytes=settings.max_run_bytes,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Base:
+    """What exists before leadership."""
+
+    settings: Settings
+    clock: SystemClock
+    metrics: Metrics
+    client: KubeClient
+    alive: dict[str, Callable[[], str | None]]
+    ready: dict[str, Callable[[], str | None]]
+
+
+class _Shell:
+    """What exists while this process leads: told of changes by the watches, it feeds the queues."""
+
+    def __init__(self, records: KubeRecords, runs: Queue, workflows: Queue) -> None:
+        self._records = records
+        self._runs = runs
+        self._workflows = workflows
+
+    def run_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
+        """Queue a run, unless it is our own write that comes back."""
+        if self._records.lost(key, body) if gone else self._records.saw(key, body):
+            self._runs.add(key)
+
+    def workflow_changed(self, key: RunKey) -> None:
+        """Queue a Workflow."""
+        self._workflows.add(key)
+
+
+async def run_controller(settings: Settings, *, kubeconfig: str | None = None, context: str | None = None) -> int:
+    """Run the operator until it is told to stop or loses its Lease; return the exit status."""
+    logs.configure(settings.log_level, settings.log_format)
+    load_handlers(settings.handlers)
+    clock, metrics = SystemClock(), Metrics(__version__)
+    task = asyncio.current_task()
+    assert task is not None
+    # Until Kopf takes the signals over, so that a standby stops at once: as PID 1 it would ignore SIGTERM.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with AsyncExitStack() as stack:
+        client = await connect(
+            kubeconfig, context, clock=clock.monotonic, version=__version__, on_request=metrics.on_request
+        )
+        stack.push_async_callback(client.close)
+        base = _Base(
+            settings=settings, clock=clock, metrics=metrics, client=client,
+            alive={}, ready={},
+        )  # fmt: skip
+        probes = Probes(metrics, alive=base.alive, ready=base.ready)
+        port = await probes.start(settings.http_host, settings.http_port)
+        stack.push_async_callback(probes.close)
+        _log.info("kubesaga %s serves /metrics, /healthz and /readyz on port %d", __version__, port)
+        elector = _elector(base)
+        try:
+            await elector.acquire()
+            stack.push_async_callback(elector.release)
+            metrics.plain_gauge(
+                "kubesaga_leader", "1 while this replica leads.", lambda: float(elector.valid_for() > 0)
+            )
+            await _lead(base, elector)
+        except asyncio.CancelledError:
+            _log.info("kubesaga stops")
+    return 0
+
+
+def _elector(base: _Base) -> Elector:
+    settings = base.settings
+    duration = settings.lease_duration
+
+    def lost() -> None:
+        # Nothing may be done any more, not even tidily: another replica may be at work.
+        logging.shutdown()
+        os._exit(LEASE_LOST)
+
+    return Elector(
+        base.client,
+        namespace=settings.lease_namespace or base.client.credentials.namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+        clock=base.clock.monotonic,
+        now=base.clock.now,
+        sleep=base.clock.sleep,
+        on_lost=lost,
+        timing=LeaseTiming(duration=duration, renew_deadline=duration * 2 / 3, retry_period=duration * 2 / 15),
+    )
+
+
+async def _lead(base: _Base, elector: Elector) -> None:
+    """Be the operator: build everything, start it in order, and work until told to stop."""
+    settings, clock = base.settings, base.clock
+    client = base.client.fenced(elector.valid_for)
+    async with AsyncExitStack() as stack:
+        evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
+        records = KubeRecords(client)
+        definitions = Definitions(_workflow_reader(client), Revisions(client), evaluator)
+        poster = EventPoster(
+            client, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, instance=settings.identity
+        )  # fmt: skip
+        stack.push_async_callback(poster.close)
+        pods = _pod_informers(base, client)
+        in_process, executors = _executors(base, client, pods, wake=lambda key: runs.add(key))
+        stack.push_async_callback(_close, in_process)
+        worker = f"{settings.identity}-{secrets.token_hex(4)}"
+        reconciler = Reconciler(
+            Loader(records, definitions, executors, worker=worker, limits=limits_of(settings)),
+            records, Actuator(executors), Announcer(base.metrics, poster), evaluator=evaluator, clock=clock,
+        )  # fmt: skip
+        runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
+        checker = WorkflowReconciler(client, definitions, clock)
+        workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
+        resync = Resync(
+            client, records, namespaces=settings.namespaces, add=runs.add, missed=base.metrics.missed_events.inc,
+            clock=clock, interval=settings.resync_interval,
+        )  # fmt: skip
+        _observe(base, records, runs, pods, resync)
+        await _work(
+            base,
+            [elector.run(), pods.run()],
+            pods.wait_synced(),
+            [runs.run(), workflows.run(), poster.run(), resync.run()],
+            _Shell(records, runs, workflows),
+        )
+
+
+async def _work(
+    base: _Base,
+    first: list[Coroutine[Any, Any, None]],
+    synced: Awaitable[None],
+    then: list[Coroutine[Any, Any, None]],
+    shell: _Shell,
+) -> None:
+    """Start the background work in two steps, then watch; end all of it when the watch ends or anything breaks."""
+    tasks = [asyncio.create_task(work) for work in first]
+    base.ready["pods"] = lambda: "the pods are being listed"
+    try:
+        await synced
+        tasks += [asyncio.create_task(work) for work in then]
+        base.ready.pop("pods")
+        _log.info("kubesaga leads as %s", base.settings.identity)
+        watching = asyncio.create_task(_watch(base, shell))
+        tasks.append(watching)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _watch(base: _Base, shell: _Shell) -> None:
+    """Run Kopf until it is told to stop; it takes the signals SIGINT and SIGTERM over."""
+
+    async def credentials() -> Credentials:
+        return base.client.credentials
+
+    await kopf.operator(
+        registry=registry_of(shell, credentials),
+        settings=settings_of(random.random),
+        standalone=True,
+        clusterwide=not base.settings.namespaces,
+        namespaces=base.settings.namespaces,
+    )
+
+
+def _workflow_reader(client: KubeClient) -> Callable[[str, str], Awaitable[dict[str, Any] | None]]:
+    async def read(namespace: str, name: str) -> dict[str, Any] | None:
+        try:
+            return (await client.get(WORKFLOWS, namespace, name)).get("spec") or {}
+        except NotFound:
+            return None
+
+    return read
+
+
+def _pod_informers(base: _Base, client: KubeClient) -> Informers:
+    selector = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+
+    def make(namespace: str | None) -> Informer:
+        return Informer(
+            client, PODS, Selection(namespace=namespace, labels=selector), clock=base.clock.monotonic,
+            sleep=base.clock.sleep, random=random.random,
+        )  # fmt: skip
+
+    return Informers(base.settings.namespaces, make)
+
+
+def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync) -> None:
+    """Add what only exists while leading to metrics and probes."""
+    metrics, clock = base.metrics, base.clock
+
+    def live() -> list[tuple[tuple[str, ...], float]]:
+        return [((namespace, phase), float(count)) for (namespace, phase), count in Counter(records.phases()).items()]
+
+    metrics.gauge("kubesaga_runs", "Live runs by phase.", ["namespace", "phase"], live)
+    metrics.plain_gauge("kubesaga_queue_depth", "Runs that wait for a pass.", lambda: float(runs.depth))
+    metrics.plain_gauge("kubesaga_queue_oldest_age_seconds", "How long the first of them has waited.", lambda: runs.oldest_age)
+    metrics.plain_gauge("kubesaga_queue_failing", "Runs whose last pass failed.", lambda: float(runs.failing))
+    metrics.plain_gauge("kubesaga_pods_watched", "Pods in memory.", lambda: float(len(pods.store)))
+
+    def pod_watch() -> str | None:
+        silent = clock.monotonic() - pods.last_contact
+        return None if silent < _LONGEST_SILENCE else f"nothing was heard for {silent:.0f} s"
+
+    base.alive["pod watch"] = pod_watch
+    base.alive["run watch"] = lambda: None if resync.healthy else "it has missed changes twice in a row"
+    base.alive["passes"] = lambda: None if runs.oldest_age < _LONGEST_WAIT else "a run waits for a pass too long"
+
+
+async def _close(in_process: Sequence[HandlerExecutor | HttpExecutor]) -> None:
+    for executor in in_process:
+        await executor.close()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's settings: one table, read once in main.py, passed down as an argument.
+
+Each field is set by the environment variable `KUBESAGA_` + its name in capitals. Every problem is reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from kubesaga.errors import InvalidSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the operator behaves. Durations are seconds."""
+
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve, separated by commas; empty: all of the cluster (needs a ClusterRole)."""
+
+    identity: str = ""
+    """Who holds the Lease: the pod's name. A restarted operator with the same identity takes its Lease back at once. Empty: the host's name."""
+
+    lease_name: str = "kubesaga-controller"
+    """Name of the Lease that elects the one active operator."""
+
+    lease_namespace: str = ""
+    """Namespace of the Lease. Empty: the operator's own (from its ServiceAccount), else `default`."""
+
+    lease_duration: float = 15.0
+    """How long a Lease that is not renewed keeps others out."""
+
+    handlers: tuple[str, ...] = ()
+    """Python modules to import at start for their `@kubesaga.activity` functions, separated by commas."""
+
+    handler_threads: int = 32
+    """How many plain (not async) handlers may run at once; the next ones wait."""
+
+    egress_allow: tuple[str, ...] = ()
+    """What http activities may reach beyond public addresses and Services of the run's own namespace:
+    host names, `*.suffix`, addresses or networks (CIDR), each with an optional `:port`, separated by commas."""
+
+    http_timeout: float = 30.0
+    """Longest time of one http activity that sets no `timeout` of its own."""
+
+    max_output_bytes: int = 65536
+    """Largest output of one activity, as JSON. A larger one fails the activity with OutputTooLarge."""
+
+    max_run_bytes: int = 921600
+    """Largest status of one run, as JSON (etcd refuses objects of about 1.5 MiB). The output that would pass it fails with OutputTooLarge."""
+
+    pod_start_timeout: float = 300.0
+    """How long a pod may fail to start (image not pulled, not schedulable) before its attempt fails with that reason."""
+
+    stop_timeout: float = 120.0
+    """How long to wait for a stopped attempt to end before going on without it (a lost node never answers)."""
+
+    max_interruptions: int = 3
+    """How often an in-process attempt is started again after the operator died during it, before it counts as OutcomeUnknown."""
+
+    default_image_pull_policy: str = ""
+    """imagePullPolicy of pods that set none; empty: Kubernetes decides."""
+
+    workers: int = 32
+    """How many runs are reconciled at once."""
+
+    cel_processes: int = 2
+    """How many processes evaluate expressions."""
+
+    cel_deadline: float = 0.25
+    """Longest time of one expression; an expression that takes longer fails and its process is replaced."""
+
+    resync_interval: float = 60.0
+    """How often the live runs are listed and compared with what the watch has told."""
+
+    http_port: int = 8080
+    """Port of /metrics, /healthz and /readyz; 0: any free port."""
+
+    http_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod
+    """Address of /metrics, /healthz and /readyz."""
+
+    log_level: str = "info"
+    """debug, info, warning or error (S112)."""
+
+    log_format: str = "json"
+    """json (one object a line) or text."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Settings:
+        """Return the settings of an environment, overridden by `overrides` that are not None.
+
+        Raises InvalidSettings with a sentence for each variable that cannot be used, unknown KUBESAGA_ names included.
+        """
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        known = {f"KUBESAGA_{field.name.upper()}": field for field in fields(cls)}
+        for variable, text in sorted(environ.items()):
+            if variable in known:
+                field = known[variable]
+                try:
+                    values[field.name] = _PARSERS[str(field.type)](text)
+                except ValueError as error:
+                    problems.append(f"{variable}={text!r}: {error}")
+            elif variable.startswith("KUBESAGA_") and variable not in _FOREIGN and not _SERVICE_LINK.search(variable):
+                problems.append(f"{variable}: there is no such setting; the settings are {', '.join(sorted(known))}")
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        settings = cls(**values)
+        problems += settings._problems()
+        if problems:
+            raise InvalidSettings("; ".join(problems))
+        return settings
+
+    def _problems(self) -> list[str]:
+        found = [
+            f"KUBESAGA_{name.upper()}={getattr(self, name)}: must be above 0"
+            for name in _POSITIVE
+            if getattr(self, name) <= 0
+        ]
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            found.append(f"KUBESAGA_LOG_LEVEL={self.log_level!r}: must be debug, info, warning or error")
+        if self.log_format not in ("json", "text"):
+            found.append(f"KUBESAGA_LOG_FORMAT={self.log_format!r}: must be json or text")
+        if self.default_image_pull_policy not in ("", "Always", "IfNotPresent", "Never"):
+            found.append("KUBESAGA_DEFAULT_IMAGE_PULL_POLICY: must be Always, IfNotPresent, Never or empty")
+        return found
+
+
+_POSITIVE = (
+    "lease_duration", "handler_threads", "http_timeout", "max_output_bytes", "max_run_bytes", "pod_start_timeout",
+    "stop_timeout", "max_interruptions", "workers", "cel_processes", "cel_deadline", "resync_interval",
+)  # fmt: skip
+
+_FOREIGN = frozenset({"KUBESAGA_CLUSTER"})
+"""Variables of the developer's tools that a shell may hold beside the operator's own."""
+
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)|$)")
+"""Kubernetes puts such variables into pods for each Service of the namespace, one called `kubesaga` included."""
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("must be a number of seconds") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "str": str.strip,
+    "float": _number,
+    "int": _whole,
+    "tuple[str, ...]": lambda text: tuple(item for part in text.split(",") if (item := part.strip())),
+}

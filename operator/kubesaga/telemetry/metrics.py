@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every series the operator exports, in one table. No label holds a run's name: series must not grow with runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_PASS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_REQUEST_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
+_RUN_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+
+Sample = tuple[tuple[str, ...], float]
+"""Values of the labels, and the number."""
+
+
+class Metrics:
+    """The operator's series, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        Info("kubesaga_build", "Version of the operator.", registry=registry).info({"version": version})
+        self.runs_finished = Counter(
+            "kubesaga_runs_finished", "Runs that finished.", ["namespace", "workflow", "phase"], registry=registry
+        )
+        self.run_duration = Histogram(
+            "kubesaga_run_duration_seconds", "From a run's start to its completion.", ["workflow", "phase"],
+            buckets=_RUN_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.activities_ended = Counter(
+            "kubesaga_activities_ended", "Activities that ended.", ["workflow", "kind", "phase", "reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.attempts_started = Counter(
+            "kubesaga_attempts_started", "Attempts that were started.", ["workflow", "kind"], registry=registry
+        )
+        self.pass_duration = Histogram(
+            "kubesaga_pass_duration_seconds", "One pass over one run.", buckets=_PASS_BUCKETS, registry=registry
+        )
+        self.api_requests = Counter(
+            "kubesaga_api_requests", "Requests to the API server.", ["verb", "resource", "code"], registry=registry
+        )
+        self.api_duration = Histogram(
+            "kubesaga_api_request_duration_seconds", "Time of a request to the API server.", ["verb"],
+            buckets=_REQUEST_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.missed_events = Counter(
+            "kubesaga_watch_missed", "Changes that a resync found and the watch had not told.", registry=registry
+        )
+
+    def gauge(self, name: str, text: str, labels: Iterable[str], read: Callable[[], Iterable[Sample]]) -> None:
+        """Add a gauge that is read when it is scraped."""
+        self.registry.register(_Read(name, text, tuple(labels), read))
+
+    def plain_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a gauge without labels that is read when it is scraped."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def on_request(self, verb: str, resource: str, status: int, seconds: float) -> None:
+        """Count a request to the API server; status 0 means that there was no answer."""
+        self.api_requests.labels(verb, resource, str(status) if status else "none").inc()
+        if verb != "watch":
+            self.api_duration.labels(verb).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """Return everything in the Prometheus text format. Takes long enough to be called in a thread."""
+        return generate_latest(self.registry)
+
+
+class _Read(Collector):
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Iterable[Sample]]) -> None:
+        self._name, self._text, self._labels, self._read = name, text, labels, read
+
+    def describe(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(self._name, self._text, labels=self._labels)
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+        for values, number in self._read():
+            family.add_metric(list(values), number)
+        yield family

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small world around the real shell: an API server, pods and handlers that fail, an operator that dies and comes back.
+
+One seed plays one history: random passes, ends of attempts, crashes before and after every write and deed, lost answers,
+conflicts, stale and lost watch events, users who edit, suspend, terminate and delete. Then the faults cease and the world
+must come to rest. `violations` reads the recorded history.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from kubesaga.api.names import FINISHED_LABEL
+from kubesaga.api.reasons import Reason
+from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.controller.actuator import Actuator
+from kubesaga.controller.announcer import Announcer
+from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.kube_records import KubeRecords
+from kubesaga.controller.loader import Loaded, Loader
+from kubesaga.controller.memory import MemoryRevisions
+from kubesaga.controller.reconciler import Reconciler
+from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Stage, Succeeded
+from kubesaga.engine.decision import Decision, Release
+from kubesaga.engine.definition import Kind
+from kubesaga.engine.snapshot import Limits, Run
+from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES
+from kubesaga.kube.errors import ServerUnavailable
+from kubesaga.telemetry.metrics import Metrics
+from kubesaga.testing.api_server import FakeApiServer
+from kubesaga.testing.clock import FakeClock
+from kubesaga.testing.executors import FakeExecutor
+from kubesaga.testing.paths import PathEvaluator
+
+WORKFLOW: dict[str, Any] = {
+    "timeout": "1h",
+    "activities": [
+        {"name": "reserve", "handler": "reserve", "timeout": "5m"},
+        {"name": "pack", "pod": {"image": "x"}, "timeout": "10m"},
+        {"name": "label", "pod": {"image": "x"}, "dependsOn": ["reserve"]},
+        {"name": "send", "pod": {"image": "x"}, "dependsOn": ["pack", "label"]},
+    ],
+    "finally": [{"name": "audit", "handler": "audit"}],
+}
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "reserve": (), "pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label"), "audit": (),
+}  # fmt: skip
+
+
+class Crash(BaseException):
+    """The operator dies here."""
+
+
+class _Broken:
+    """Ways to break a law on purpose, so that the checks are seen to fail."""
+
+    EARLY = "act before writing"
+    STALE = "act on stale copies"
+    RELEASE = "release before recording"
+    NAMELESS = "forget the attempt's name"
+
+
+class World:
+    """One history."""
+
+    def __init__(self, chance: random.Random, *, broken: str = "") -> None:
+        self.chance = chance
+        self.broken = broken
+        self.faults: Counter[str] = Counter()
+        self.found: list[str] = []
+        self.calm = False
+        self.clock = FakeClock()
+        self.api = FakeApiServer(self.clock, self._fault)
+        self.pods = _WatchedExecutor(self, survives=True)
+        self.handlers = _WatchedExecutor(self, survives=False)
+        self.keys = [RunKey(namespace="shop", name=f"order-{number}") for number in range(2)]
+        self._lives = 0
+        self._pending: set[RunKey] = set()
+        self._wakes: dict[RunKey, datetime] = {}
+        self._revisions = MemoryRevisions()
+        for key in self.keys:
+            self.api.create(key, f"uid-{key.name}", {"workflowRef": {"name": "order"}})
+        self._boot()
+
+    def stored(self, key: RunKey) -> dict[str, Any]:
+        """Return the status of a run as it is stored now."""
+        body = self.api.objects.get(key)
+        status: dict[str, Any] = (body or {}).get("status") or {}
+        return status
+
+    async def live(self) -> None:
+        """Play the history to its end."""
+        for _ in range(60):
+            await self._step()
+        self.calm = True
+        for key in self.keys:
+            self.api.edit(key, suspend=False)
+            self.wake(key)
+        for _ in range(120):
+            if self._at_rest():
+                return
+            self._pending.update(self.keys)
+            for attempt in [*self.pods.running(), *self.handlers.running()]:
+                self._end(attempt)
+            self.clock.advance(60)
+            for key in sorted(self._pending):
+                await self._process(key)
+
+    def _at_rest(self) -> bool:
+        held = any(seen.held for _, seen in self.pods.attempts.values())
+        return not held and all(_finished(self.api.objects.get(key)) for key in self.keys)
+
+    async def _step(self) -> None:
+        roll = self.chance.random()
+        due = {key for key, when in self._wakes.items() if when <= self.clock.now()}
+        self._pending |= due
+        if roll < 0.55 and self._pending:
+            await self._process(self.chance.choice(sorted(self._pending)))
+        elif roll < 0.75:
+            running = [*self.pods.running(), *self.handlers.running()]
+            if running:
+                self._end(self.chance.choice(running))
+        elif roll < 0.85:
+            self._old_news()
+        elif roll < 0.95:
+            self.clock.advance(self.chance.choice([1, 10, 100, 400]))
+        else:
+            self._meddle()
+
+    def _end(self, attempt: AttemptId) -> None:
+        outcome: Outcome = Succeeded(output={"n": 1})
+        if not self.calm and self.chance.random() < 0.2:
+            outcome = Failed(reason=Reason.CONTAINER_FAILED, message="exit code 1")
+        executor = self.pods if attempt in self.pods.attempts else self.handlers
+        executor.end(attempt, outcome)
+
+    def _old_news(self) -> None:
+        """The watch tells of something old, again, or a user's pod clean-up removes pods that nobody holds."""
+        if self.api.history and self.chance.random() < 0.7:
+            body = self.chance.choice(self.api.history[-12:])
+            self.faults["stale read"] += 1
+            self.tell(body)
+        for attempt, (_, seen) in list(self.pods.attempts.items()):
+            if not seen.held:
+                del self.pods.attempts[attempt]
+
+    def _meddle(self) -> None:
+        key = self.chance.choice(self.keys)
+        match self.chance.randrange(8):
+            case 0:
+                self.api.edit(key, shutdown="Terminate")
+            case 1:
+                self.api.delete(key)
+            case 2:
+                self.api.edit(key, suspend=True)
+            case _:
+                self.api.edit(key, {"labels": {"touched": str(self.chance.random())}}, suspend=False)
+        self.wake(key)
+
+    def tell(self, body: dict[str, Any]) -> None:
+        """Deliver a watch event."""
+        key = RunKey(namespace=body["metadata"]["namespace"], name=body["metadata"]["name"])
+        if self.records.saw(key, body):
+            self._pending.add(key)
+
+    def wake(self, key: RunKey) -> None:
+        """An executor or the watch has news; now and then it gets lost."""
+        if self.calm or self.chance.random() < 0.9:
+            self._pending.add(key)
+            body = self.api.objects.get(key)
+            if body is not None:
+                self.tell({**body, "metadata": dict(body["metadata"])})
+
+    async def _process(self, key: RunKey) -> None:
+        self._pending.discard(key)
+        self._wakes.pop(key, None)
+        try:
+            wake_at = await self.reconciler.process(key)
+        except Crash:
+            self.faults["crash"] += 1
+            self._boot()
+        except Exception:  # noqa: BLE001 - as in the queue: the pass is repeated
+            self._pending.add(key)
+        else:
+            if wake_at is not None:
+                self._wakes[key] = wake_at
+
+    def _boot(self) -> None:
+        """A new operator process: it lists the runs, and knows nothing else."""
+        self._lives += 1
+        self.handlers.crash()
+        kind = _StaleRecords if self.broken == _Broken.STALE else KubeRecords
+        self.records = kind(self.api)  # type: ignore[arg-type]  # it has what records call
+        executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
+        definitions = Definitions(_workflow, self._revisions, PathEvaluator())
+        loader = Loader(
+            self.records, definitions, executors, worker=f"life-{self._lives}",
+            limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
+        )  # fmt: skip
+        reconciler = {_Broken.EARLY: _EarlyReconciler, _Broken.RELEASE: _ReleasingReconciler}.get(
+            self.broken, Reconciler
+        )
+        self.reconciler = reconciler(
+            loader, self.records, Actuator(executors), Announcer(_metrics(), None),
+            evaluator=PathEvaluator(), clock=self.clock,
+        )  # fmt: skip
+        for body in list(self.api.objects.values()):
+            self.tell({**body, "metadata": dict(body["metadata"])})
+
+    def _fault(self, moment: str) -> None:
+        """Make a write or a deed fail, now and then, before or after it was carried out."""
+        if self.calm or self.chance.random() > 0.06:
+            return
+        if self.chance.random() < 0.5:
+            raise Crash
+        self.faults["lost answer" if moment == "after" else "refused"] += 1
+        raise ServerUnavailable(0, "Timeout", "no answer", sent=moment == "after")
+
+    def fault(self, moment: str) -> None:
+        """The same for the deeds of executors; and someone touches a run between our read and our write."""
+        self._fault(moment)
+        if not self.calm and self.chance.random() < 0.1:
+            self.faults["conflict"] += 1
+            self.api.edit(self.chance.choice(self.keys), {"labels": {"touched": str(self.chance.random())}})
+
+
+class _WatchedExecutor(FakeExecutor):
+    """An executor that fails like a network, and checks each deed against the status that is stored at that moment."""
+
+    def __init__(self, world: World, *, survives: bool) -> None:
+        super().__init__(wake=world.wake, survives=survives)
+        self.world = world
+        self.starts: Counter[AttemptId] = Counter()
+
+    def observe(self, run: RunKey, run_uid: str) -> Mapping[AttemptId, Observation]:
+        """Pods are seen through a watch, which may lag."""
+        seen = super().observe(run, run_uid)
+        lags = self.survives and not self.world.calm and self.world.chance.random() < 0.05
+        return {} if lags else seen
+
+    async def start(self, attempt: Attempt) -> None:
+        self.world.fault("before")
+        if self.world.broken == _Broken.NAMELESS or attempt.id not in self.attempts:
+            self.starts[attempt.id] += 1
+            self._check_start(attempt)
+        await super().start(attempt)
+        self.world.fault("after")
+
+    async def stop(self, attempt: AttemptId, run: RunKey, reason: str) -> None:
+        self.world.fault("before")
+        await super().stop(attempt, run, reason)
+        self.world.fault("after")
+
+    async def release(self, attempt: AttemptId, run: RunKey) -> None:
+        self.world.fault("before")
+        known = self.world.stored(run).get("activities", {}).get(attempt.activity, {})
+        gone = run not in self.world.api.objects
+        if not gone and ActivityPhase(known.get("phase", "Pending")) in (ActivityPhase.PENDING, ActivityPhase.RUNNING):
+            self.world.found.append(f"I3: {attempt} is released though its outcome is not recorded")
+        await super().release(attempt, run)
+        self.world.fault("after")
+
+    def _check_start(self, attempt: Attempt) -> None:
+        status = self.world.stored(attempt.run)
+        activities = status.get("activities", {})
+        mine = activities.get(attempt.id.activity, {})
+        if mine.get("phase") != "Running" or mine.get("attempt") != attempt.id.number:
+            self.world.found.append(f"law 1: {attempt.id} is started, the status says {mine.get('phase')}")
+        for need in _NEEDS[attempt.id.activity]:
+            if activities.get(need, {}).get("phase") not in ("Succeeded", "Skipped"):
+                self.world.found.append(f"order: {attempt.id} is started before {need} has ended well")
+        if self.survives and self.starts[attempt.id] > 1:
+            self.world.found.append(f"I1: {attempt.id} has a second pod")
+        if not self.survives and self.starts[attempt.id] > 1 + mine.get("interruptions", 0):
+            self.world.found.append(f"law 1: {attempt.id} is started again, which the status does not say")
+
+
+class _StaleRecords(KubeRecords):
+    """Breaks law 5: believes whatever the watch tells last."""
+
+    def saw(self, key: RunKey, body: dict[str, Any]) -> bool:
+        self._bodies[key] = body
+        self._suspect.discard(key)
+        return True
+
+    def is_confirmed(self, run: Run) -> bool:  # noqa: ARG002 - it believes everything
+        return True
+
+
+class _EarlyReconciler(Reconciler):
+    """Breaks law 1: acts, then writes."""
+
+    async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
+        await self._actuator.perform(run, decision.effects)
+        return await super()._write_down(run, loaded, decision)
+
+
+class _ReleasingReconciler(Reconciler):
+    """Breaks law 5: lets go of pods before their outcome is in the status."""
+
+    async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
+        early = [effect for effect in decision.effects if isinstance(effect, Release)]
+        await self._actuator.perform(run, early)
+        return await super()._write_down(run, loaded, decision)
+
+
+@cache
+def _metrics() -> Metrics:
+    """One registry for all worlds: it is slow to make, and nobody reads it."""
+    return Metrics("test")
+
+
+async def _workflow(namespace: str, name: str) -> dict[str, Any]:  # noqa: ARG001 - there is only one
+    return WORKFLOW
+
+
+def _finished(body: dict[str, Any] | None) -> bool:
+    return body is None or body["metadata"].get("labels", {}).get(FINISHED_LABEL) == "true"
+
+
+def violations(world: World) -> list[str]:
+    """Return everything that the history shows to be wrong."""
+    return [*world.found, *_moves(world), *_left_behind(world)]
+
+
+def _moves(world: World) -> list[str]:
+    found: list[str] = []
+    last: dict[str, dict[str, Any]] = {}
+    for body in world.api.history:
+        uid, status = body["metadata"]["uid"], body.get("status") or {}
+        before = last.get(uid, {})
+        last[uid] = status
+        old, new = before.get("phase"), status.get("phase")
+        if old != new and RunPhase(new) not in RUN_MOVES[RunPhase(old) if old else None]:
+            found.append(f"I2: {uid} moves from {old} to {new}")
+        if old in ("Succeeded", "Failed", "Terminated") and status != before:
+            found.append(f"I2: {uid} is finished and its status changes")
+        for name, activity in status.get("activities", {}).items():
+            was = ActivityPhase(before.get("activities", {}).get(name, {}).get("phase", "Pending"))
+            now = ActivityPhase(activity["phase"])
+            if was is not now and now not in ACTIVITY_MOVES[was]:
+                found.append(f"I2: {uid} {name} moves from {was} to {now}")
+    return found
+
+
+def _left_behind(world: World) -> list[str]:
+    checks: list[tuple[Callable[[RunKey], bool], str]] = [
+        (lambda key: not _finished(world.api.objects.get(key)), "I8: {} does not come to its end"),
+        (lambda key: bool((world.api.objects.get(key) or {"metadata": {}})["metadata"].get("finalizers")), "I9: {} keeps a finalizer"),
+    ]  # fmt: skip
+    found = [text.format(key) for check, text in checks for key in world.keys if check(key)]
+    found += [
+        f"I9: the pod of {attempt} is still held" for attempt, (_, seen) in world.pods.attempts.items() if seen.held
+    ]
+    found += [
+        f"I9: {attempt} still runs"
+        for executor in (world.pods, world.handlers)
+        for attempt, (_, seen) in executor.attempts.items()
+        if seen.stage is not Stage.ENDED
+    ]
+    return found
