@@ -7,16 +7,21 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import kopf
+
 from kubesaga import __version__
+from kubesaga.api.names import MANAGED_BY, MANAGED_BY_LABEL
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
@@ -27,15 +32,30 @@ from kubesaga.controller.probes import Probes
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.resync import Resync
+from kubesaga.controller.watches import registry_of, settings_of
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.definition import Kind
 from kubesaga.engine.snapshot import Limits
+from kubesaga.executors.base import Executor, Wake
+from kubesaga.executors.egress import EgressGuard, SystemLookup
+from kubesaga.executors.egress_policy import EgressPolicy
+from kubesaga.executors.handlers import HandlerExecutor
+from kubesaga.executors.http import HttpExecutor
+from kubesaga.executors.pods import PodExecutor
+from kubesaga.executors.registry import handlers as registered_handlers
 from kubesaga.executors.registry import load_handlers
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.connection import connect
+from kubesaga.kube.credentials import Credentials
+from kubesaga.kube.errors import NotFound
 from kubesaga.kube.events import EventPoster
+from kubesaga.kube.informer import Informer
+from kubesaga.kube.informers import Informers
 from kubesaga.kube.lease import Elector, LeaseTiming
+from kubesaga.kube.resources import PODS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
+from kubesaga.kube.services import KubeServices
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics
@@ -125,7 +145,8 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         client = await connect(
-            kubeconfig, context, clock=clock.monotonic, version=__version__, on_request=metrics.on_request
+            kubeconfig, context, clock=clock.monotonic, version=__version__,
+            on_request=lambda verb, resource, status, took: metrics.on_request(verb, resource.plural, status, took),
         )
         stack.push_async_callback(client.close)
         base = _Base(
@@ -269,6 +290,31 @@ def _pod_informers(base: _Base, client: KubeClient) -> Informers:
         )  # fmt: skip
 
     return Informers(base.settings.namespaces, make)
+
+
+def _executors(
+    base: _Base, client: KubeClient, pods: Informers, wake: Wake
+) -> tuple[list[HandlerExecutor | HttpExecutor], dict[Kind, Executor]]:
+    """Return the executors that must be closed, and all of them by kind."""
+    settings = base.settings
+    api_server = [client.credentials.server]
+    if own := os.environ.get("KUBERNETES_SERVICE_HOST"):  # noqa: TID251 - Kubernetes tells every pod of it so
+        api_server.append(own)
+    guard = EgressGuard(
+        EgressPolicy(settings.egress_allow, api_server=api_server),
+        SystemLookup(),
+        services=KubeServices(client, shuffle=lambda found: random.sample(found, len(found))),
+    )
+    handlers = HandlerExecutor(
+        registered_handlers, wake, monotonic=base.clock.monotonic, threads=settings.handler_threads,
+        max_output_bytes=settings.max_output_bytes,
+    )  # fmt: skip
+    http = HttpExecutor(guard, wake, settings)
+    pod = PodExecutor(
+        client, pods, wake, default_image_pull_policy=settings.default_image_pull_policy,
+        max_output_bytes=settings.max_output_bytes,
+    )  # fmt: skip
+    return [handlers, http], {Kind.POD: pod, Kind.HANDLER: handlers, Kind.HTTP: http}
 
 
 def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync) -> None:

@@ -70,7 +70,7 @@ def settings_of(jitter: Callable[[], float]) -> kopf.OperatorSettings:
     settings.persistence.consistency_timeout = 0
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = Backoffs(jitter)  # type: ignore[assignment]  # any iterable serves, ours has no end
+    settings.networking.error_backoffs = Backoffs(jitter)
     settings.networking.enforce_retry_after = True
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300

@@ -73,7 +73,7 @@ def warnings(spec: WorkflowSpec, graph: Graph, path: str) -> Iterator[Problem]:
     for site in _sites(spec, path):
         if isinstance(site, Problem):
             continue
-        for name in dict.fromkeys(_variables_read(site)):
+        for name in _variables_needed(site):
             maybe = names.setters_that_may_not_have(site, name)
             if maybe:
                 why = "may not have succeeded by then" if _in_finally(site) else "may be skipped"
@@ -211,21 +211,21 @@ def _read_fault(read: Read, site: Site, names: _Names) -> str | None:
         case "run" if name not in RUN_MEMBERS:
             return f"a run has no {name}; {nearest(name, RUN_MEMBERS, 'names in it')}"
         case "workflow":
-            return _variable_fault(read, name, site, names)
+            return _variable_fault(name, site, names)
         case "activities":
             return _activity_fault(read, name, site, names)
     return None
 
 
-def _variable_fault(read: Read, name: str, site: Site, names: _Names) -> str | None:
+def _variable_fault(name: str, site: Site, names: _Names) -> str | None:
     setters = names.setters.get(name, [])
     if name in names.given or any(place.name in names.ended_before(site) for place in setters):
         return None
     if not setters:
         known = names.given | names.setters.keys()
         return f"there is no variable {name}; {nearest(name, known, 'variables')}"
-    if read.required == 0:
-        return None  # has(workflow.x) and the like: the author asks whether it is there
+    if name not in _variables_needed(site):
+        return None
     told = " or ".join(place.name for place in setters)
     reader = site.reader.name if site.reader and not site.reader.final else None
     others = [place.name for place in setters if reader and place.name != reader and not place.final]
@@ -253,10 +253,12 @@ def _too_early(name: str, names: _Names) -> str:
     return f"{name} may not have ended by then; add {name} to dependsOn"
 
 
-def _variables_read(site: Site) -> Iterator[str]:
-    for read in scan(site.source).reads:
-        if read.root == "workflow" and not read.bound and read.required > 0 and isinstance(read.members[0], str):
-            yield read.members[0]
+def _variables_needed(site: Site) -> list[str]:
+    """Return the variables without which an expression has no value: those that it does not ask for (`has`, `.?`)."""
+    reads = [read for read in scan(site.source).reads if read.root == "workflow" and read.members and not read.bound]
+    asked = {read.members[0] for read in reads if read.required - read.tested < 1}
+    names = dict.fromkeys(read.members[0] for read in reads if read.members[0] not in asked)
+    return [name for name in names if isinstance(name, str)]
 
 
 def _in_finally(site: Site) -> bool:

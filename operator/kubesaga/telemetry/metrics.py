@@ -59,9 +59,9 @@ class Metrics:
         """Add a gauge without labels that is read when it is scraped."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
-    def on_request(self, verb: str, resource: str, status: int, seconds: float) -> None:
-        """Count a request to the API server; status 0 means that there was no answer."""
-        self.api_requests.labels(verb, resource, str(status) if status else "none").inc()
+    def on_request(self, verb: str, plural: str, status: int, seconds: float) -> None:
+        """Count a request to the API server for a kind; status 0 means that there was no answer."""
+        self.api_requests.labels(verb, plural, str(status) if status else "none").inc()
         if verb != "watch":
             self.api_duration.labels(verb).observe(seconds)
 

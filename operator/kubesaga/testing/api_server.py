@@ -84,15 +84,20 @@ class FakeApiServer:
     def _now(self, key: RunKey) -> Object:
         if key not in self.objects:
             raise NotFound(404, "NotFound", f"workflowruns {key} not found")
-        return merged(self.objects[key], {})
+        return _copy(self.objects[key])
 
     def _store(self, key: RunKey, body: Object) -> Object:
         body["metadata"]["resourceVersion"] = str(next(self._versions))
         self.objects[key] = body
-        self.history.append(merged(body, {}))
+        self.history.append(_copy(body))
         if "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):
             del self.objects[key]
-        return merged(body, {})
+        return _copy(body)
+
+
+def _copy(body: Object) -> Object:
+    copy: Object = merged(body, {})
+    return copy
 
 
 def merged(old: Any, patch: Any) -> Any:

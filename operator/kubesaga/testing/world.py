@@ -336,7 +336,7 @@ def _moves(world: World) -> list[str]:
         before = last.get(uid, {})
         last[uid] = status
         old, new = before.get("phase"), status.get("phase")
-        if old != new and RunPhase(new) not in RUN_MOVES[RunPhase(old) if old else None]:
+        if old != new and RunPhase(str(new)) not in RUN_MOVES[RunPhase(old) if old else None]:
             found.append(f"I2: {uid} moves from {old} to {new}")
         if old in ("Succeeded", "Failed", "Terminated") and status != before:
             found.append(f"I2: {uid} is finished and its status changes")

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers of the operator under test. Files tell the test what happened, and hold a handler until the test lets it go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import kubesaga
+
+
+@kubesaga.activity("test:echo")
+async def echo(params: dict[str, Any]) -> dict[str, Any]:
+    """Give back what was given."""
+    return params
+
+
+@kubesaga.activity("test:hold")
+async def hold(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
+    """Write down the idempotency key, then wait for a file to appear."""
+    with Path(params["calls"]).open("a") as calls:
+        calls.write(f"{context.idempotency_key} {context.attempt}\n")
+    while not Path(params["gate"]).exists():
+        await asyncio.sleep(0.05)
+    return {"held": True}
+
+
+@kubesaga.activity("test:block")
+async def block(params: dict[str, Any]) -> dict[str, Any]:
+    """Do what an async function must not: block the thread."""
+    time.sleep(float(params["seconds"]))
+    return {}
+
+
+@kubesaga.activity("test:raise")
+def raise_(params: dict[str, Any]) -> dict[str, Any]:
+    """Fail."""
+    raise ValueError(params["text"])
+
+
+@kubesaga.activity("test:odd")
+def odd(params: dict[str, Any]) -> Any:
+    """Return what JSON cannot hold."""
+    return {"it": {1, 2, 3}} if params["what"] == "set" else {"it": "x" * 10_000_000}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator killed with SIGKILL in the middle of things, and back again."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster, Operator, busybox, document, wait_for
+
+
+@pytest.fixture
+def operator(cluster: Cluster, tmp_path: Path) -> Operator:
+    """An operator that is not started yet."""
+    return Operator(cluster, tmp_path)
+
+
+def test_a_pod_activity_survives_a_kill_with_no_second_pod(cluster: Cluster, operator: Operator) -> None:
+    with operator:
+        operator.start()
+        script = 'sleep 4; echo "{\\"n\\": 1}" > /dev/termination-log'
+        second = busybox('echo "{\\"n\\": $N}" > /dev/termination-log', env=[{"name": "N", "value": "${string(activities.a.output.n + 1)}"}])
+        cluster.run("killed", {"activities": [{"name": "a", "pod": busybox(script)}, {"name": "b", "pod": second}]})
+        name = cluster.wait_activity("killed", "a", phase="Running")["podName"]
+        wait_for("the pod to run", lambda: (cluster.find("pod", name) or {}).get("status", {}).get("phase") == "Running")
+        uid = cluster.find("pod", name)["metadata"]["uid"]  # type: ignore[index]
+        operator.kill()
+        wait_for("the pod to end while nobody looks", lambda: (cluster.find("pod", name) or {}).get("status", {}).get("phase") == "Succeeded")
+        operator.start()
+        status = cluster.wait_phase("killed", "Succeeded", "Failed")
+        assert (status["phase"], status["activities"]["b"]["output"]) == ("Succeeded", {"n": 2})
+        pods = cluster.list("pods", "-l", "kubesaga.dev/run=killed")
+        assert len(pods) == 2
+        assert cluster.find("pod", name)["metadata"]["uid"] == uid  # type: ignore[index]
+
+
+def test_a_handler_is_started_again_under_the_same_key(cluster: Cluster, operator: Operator, tmp_path: Path) -> None:
+    calls, gate = tmp_path / "calls", tmp_path / "gate"
+    with operator:
+        operator.start("cluster_handlers")
+        params = {"calls": str(calls), "gate": str(gate)}
+        cluster.run("killed", {"activities": [{"name": "a", "handler": "test:hold", "params": params}]})
+        wait_for("the handler to begin", calls.exists)
+        operator.kill()
+        operator.start("cluster_handlers")
+        wait_for("the handler to begin again", lambda: len(calls.read_text().splitlines()) == 2)
+        gate.touch()
+        status = cluster.wait_phase("killed", "Succeeded", "Failed")
+        assert (status["phase"], status["activities"]["a"]["interruptions"]) == ("Succeeded", 1)
+        assert len(set(calls.read_text().splitlines())) == 1, "both starts bear the same key and attempt"
+
+
+def test_many_kills_in_a_row_lose_nothing(cluster: Cluster, operator: Operator) -> None:
+    steps = [{"name": f"s{number}", "pod": busybox("sleep 1")} for number in range(4)]
+    with operator:
+        operator.start()
+        cluster.apply(document("Workflow", "chain", {"activities": steps}))
+        for number in range(3):
+            cluster.run(f"chain-{number}", "chain")
+        for _ in range(4):
+            operator.kill()
+            operator.start()
+        for number in range(3):
+            assert cluster.wait_phase(f"chain-{number}", "Succeeded", "Failed")["phase"] == "Succeeded"
+        assert len(cluster.list("pods", "-l", "kubesaga.dev/workflow=chain")) == 12
+
+
+def test_a_run_deleted_while_the_operator_is_gone_is_let_go_when_it_is_back(cluster: Cluster, operator: Operator) -> None:
+    with operator:
+        operator.start()
+        cluster.run("gone", {"activities": [{"name": "a", "pod": busybox("sleep 120 & wait")}]})
+        cluster.wait_activity("gone", "a", phase="Running")
+        operator.kill()
+        cluster.kubectl("delete", "workflowruns.kubesaga.dev", "gone", "--wait=false")
+        assert cluster.find("workflowruns.kubesaga.dev", "gone") is not None
+        operator.start()
+        wait_for("the run to be gone", lambda: cluster.find("workflowruns.kubesaga.dev", "gone") is None, within=90)
+        wait_for("its pod to be gone", lambda: not cluster.list("pods"), within=60)
+
+
+def test_a_namespace_that_is_deleted_does_not_hang(cluster: Cluster, operator: Operator, shared_cluster: Cluster) -> None:
+    with operator, shared_cluster.in_new_namespace() as other, Operator(other, operator.folder) as there:
+        there.start()
+        other.run("inside", {"activities": [{"name": "a", "pod": busybox("sleep 120 & wait")}]})
+        other.wait_activity("inside", "a", phase="Running")
+        # The operator's own rights are in that namespace too, and go first: an administrator's operator finishes the work.
+        other.kubectl("delete", "workflowruns.kubesaga.dev", "inside", "--wait=false")
+        other.kubectl("delete", "namespace", other.namespace, "--wait=false")
+        wait_for("the run to be gone", lambda: other.find("workflowruns.kubesaga.dev", "inside") is None, within=120)
+
+
+def test_a_graceful_stop_is_quick_and_clean(cluster: Cluster, operator: Operator) -> None:
+    with operator:
+        operator.start()
+        assert operator.stop() == 0
+        lease = cluster.find("lease", "kubesaga-controller")
+        assert lease is not None
+        assert not lease["spec"].get("holderIdentity"), "the Lease is given back"
+
+
+def test_a_second_operator_waits_for_the_first(cluster: Cluster, operator: Operator, tmp_path: Path) -> None:
+    with operator:
+        operator.start()
+        standby = Operator(cluster, tmp_path / "standby", identity="operator-1", lease_duration="4")
+        standby.folder.mkdir()
+        with pytest.raises(AssertionError, match="waited"), standby:
+            standby.start()
+        assert subprocess.run(["true"], check=False).returncode == 0

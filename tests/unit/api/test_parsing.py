@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents become models; what is wrong is told where it stands, and what is merely newer does no harm."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+
+from kubesaga.api import parsing
+from kubesaga.api.parsing import field_path, parse_run_spec, parse_status, parse_workflow_spec
+from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.api.workflow import InputType
+from kubesaga.errors import InvalidSpec, KubesagaError
+
+RIGHT: dict[str, Any] = {"activities": [{"name": "a", "handler": "x"}]}
+
+
+def problems(document: Any) -> list[str]:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_workflow_spec(document)
+    return [str(problem) for problem in caught.value.problems]
+
+
+# --- specs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_spec_is_read_under_the_names_of_the_wire() -> None:
+    spec = parse_workflow_spec(
+        {
+            "inputs": [{"name": "n", "type": "integer"}],
+            "activities": [{"name": "a", "handler": "x", "dependsOn": []}],
+            "finally": [{"name": "b", "pod": {"image": "busybox"}, "resources": {"limits": {"cpu": 2}}}],
+        }
+    )
+    assert spec.inputs[0].type is InputType.INTEGER
+    assert spec.activities[0].depends_on == []
+    assert spec.finally_[0].resources is not None
+    assert spec.wire()["finally"][0]["resources"] == {"limits": {"cpu": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        pytest.param(None, "spec: must be an object, but is null", id="nothing"),
+        pytest.param([], "spec: must be an object, but is a list", id="a list"),
+        pytest.param("x", 'spec: must be an object, but is the string "x"', id="text"),
+        pytest.param(
+            {**RIGHT, "variables": {"day": datetime.date(2026, 1, 31)}},
+            "spec.variables.day: is a date, which JSON does not have; put it in quotes",
+            id="what YAML reads as a date",
+        ),
+        pytest.param(
+            {**RIGHT, "variables": {"m": {1: "x"}}},
+            "spec.variables.m: has the key 1, which is not a string; put it in quotes",
+            id="a key that YAML reads as a number",
+        ),
+        pytest.param(
+            {**RIGHT, "variables": {"x": float("inf")}},
+            "spec.variables.x: inf is not a number that JSON has",
+            id="what YAML reads as infinity",
+        ),
+        pytest.param(
+            {**RIGHT, "finally_": []},
+            "spec.finally_: there is no such field; did you mean finally?",
+            id="Python's name",
+        ),
+        pytest.param(
+            {**RIGHT, "Outputs": {}}, "spec.Outputs: there is no such field; did you mean outputs?", id="a capital"
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "http": {"url": "http://x", "auth": {}}}]},
+            "spec.activities[0].http.auth: auth is not supported by this version of Kubesaga; remove it",
+            id="a field of a request that comes later",
+        ),
+        pytest.param(
+            {"activities": [None]}, "spec.activities[0]: must be an object, but is null", id="an empty entry of a list"
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "handler": "x", "set": {"a.b": 1}}]},
+            "spec.activities[0].set[\"a.b\"]: 'a.b' is not a name for a variable; "
+            "start with a letter or _, go on with letters, digits or _",
+            id="a key that is no name",
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "pod": {"image": "x" * 1025}}]},
+            "spec.activities[0].pod.image: is too long: at most 1024 characters are allowed",
+            id="too long a text",
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "handler": ""}]},
+            "spec.activities[0].handler: must not be empty",
+            id="an empty text",
+        ),
+        pytest.param(
+            {"activities": [{"name": f"a{n}", "handler": "x"} for n in range(501)]},
+            "spec.activities: has too many entries: at most 500 are allowed",
+            id="too long a list",
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "http": {"url": "http://x", "expectedStatus": [200.5]}}]},
+            "spec.activities[0].http.expectedStatus[0]: must be a whole number, but is the number 200.5",
+            id="a broken number",
+        ),
+        pytest.param(
+            {"activities": [{"name": "a\ud800", "handler": "x"}]},
+            "spec: cannot be read as JSON: unexpected end of hex escape at line 1 column 34",
+            id="half a character",
+        ),
+    ],
+)
+def test_wrong_is(document: Any, told: str) -> None:
+    assert problems(document) == [told]
+
+
+def test_every_problem_is_told_in_the_order_of_the_document() -> None:
+    found = problems({"x1": 1, "activities": [{"when": "", "name": 1}, {"handler": 2, "name": "b"}], "timeout": "1"})
+    assert [line.split(": ")[0] for line in found] == [
+        "spec.x1", "spec.activities[0].when", "spec.activities[0].name", "spec.activities[1].handler", "spec.timeout"
+    ]  # fmt: skip
+
+
+def test_a_document_that_contains_itself_is_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["again"] = loop
+    assert "is nested more than 64 levels deep" in problems({**RIGHT, "variables": loop})[0]
+
+
+def test_a_hundred_problems_are_enough() -> None:
+    found = problems({**RIGHT, **{f"field{n}": n for n in range(5000)}})
+    assert len(found) == parsing.MAX_PROBLEMS + 1
+    assert found[-1] == "spec: there are 4,900 more problems"
+
+
+def test_fields_of_later_versions_are_none_of_this_one() -> None:
+    for model, names in parsing._LATER.items():
+        assert names.isdisjoint({field.alias for field in model.model_fields.values()})
+
+
+def test_a_run_is_read_without_looking_into_its_own_workflow() -> None:
+    run = parse_run_spec({"workflowSpec": {"activities": 1}, "inputs": {"a": [1]}, "suspend": True})
+    assert run.workflow_spec == {"activities": 1}
+    assert run.inputs == {"a": [1]}
+    assert run.suspend
+
+
+def test_a_run_does_not_take_words_for_truth() -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.suspend: must be true or false"):
+        parse_run_spec({"workflowRef": {"name": "a"}, "suspend": 1})
+
+
+@pytest.mark.parametrize(
+    ("parts", "path"),
+    [
+        pytest.param(("a", 2, "b"), "spec.a[2].b", id="names and numbers"),
+        pytest.param(("set", "a-b"), 'spec.set["a-b"]', id="a name that is none"),
+        pytest.param(("set", ""), 'spec.set[""]', id="an empty name"),
+        pytest.param(("set", 'a"ü'), 'spec.set["a\\"ü"]', id="a name with quotes"),
+    ],
+)
+def test_a_path_is_written_with(parts: tuple[str | int, ...], path: str) -> None:
+    assert field_path("spec", *parts) == path
+
+
+# --- statuses -------------------------------------------------------------------------------------------------------
+
+
+def test_no_status_is_an_empty_one() -> None:
+    assert parse_status(None) == parse_status({})
+    assert parse_status(None).phase is None
+
+
+def test_a_status_survives_the_wire() -> None:
+    document = {
+        "phase": "Running",
+        "startTime": "2026-11-22T10:00:05.120Z",
+        "conditions": [
+            {"type": "Completed", "status": "False", "reason": "InProgress", "message": "x", "lastTransitionTime": "2026-11-22T10:00:05.120Z"}
+        ],
+        "activities": {"a": {"phase": "Failed", "error": {"reason": "OOMKilled", "message": "", "retryable": True}}},
+    }  # fmt: skip
+    assert parse_status(document).wire() == document
+
+
+def test_what_a_newer_version_wrote_is_passed_over() -> None:
+    status = parse_status(
+        {
+            "phase": "Running",
+            "shards": 3,
+            "conditions": [
+                {"type": "A", "status": "True", "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z", "severity": 1}
+            ],
+            "activities": {"a": {"phase": "Running", "heartbeat": "x", "stopping": None}},
+        }
+    )  # fmt: skip
+    assert status.phase is RunPhase.RUNNING
+    assert status.activities["a"].phase is ActivityPhase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        pytest.param({"phase": "Compensating"}, 'status.phase: "Compensating" is not one of Running', id="a phase"),
+        pytest.param(
+            {"activities": {"a-1": {"phase": "Waiting"}}},
+            'status.activities["a-1"].phase: "Waiting" is not one of Pending',
+            id="a phase of an activity",
+        ),
+        pytest.param({"startTime": "yesterday"}, "status.startTime: ", id="a time"),
+        pytest.param([], "status: must be an object, but is a list", id="no object"),
+    ],
+)
+def test_a_status_that_cannot_be_read_is_told_by(document: Any, told: str) -> None:
+    with pytest.raises(KubesagaError, match="this version of the operator cannot read the run's status") as caught:
+        parse_status(document)
+    assert told in str(caught.value)
+    assert not isinstance(caught.value, InvalidSpec)

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CRDs: accepted by the API server, equal to the models, cheap, and strict where they can be."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from tests.unit.api.api_server import refusals, refused_changes, structural_faults
+from tools import generate_crds, generate_docs
+
+from kubesaga.api.fields import Model, parse_duration, parse_quantity
+from kubesaga.api.names import API_VERSION
+from kubesaga.api.run import RunPhase, WorkflowRunSpec, WorkflowRunStatus
+from kubesaga.api.schema import (
+    RESOURCES,
+    Resource,
+    custom_resource_definition,
+    plain_description,
+    spec_schema,
+    status_schema,
+)
+from kubesaga.api.workflow import WorkflowSpec
+
+LARGEST = 200 * 1024
+"""`kubectl apply` keeps a second copy in an annotation, which may have 256 KiB."""
+
+every_resource = pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.names["kind"])
+
+
+def object_schema(resource: Resource) -> dict[str, Any]:
+    (version,) = custom_resource_definition(resource)["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]
+
+
+def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, part in schema.get("properties", {}).items():
+        yield from nodes(part, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from nodes(schema[key], f"{path}[]")
+
+
+# --- the CRD itself -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", generate_crds.rendered(), ids=lambda path: path.name)
+def test_the_file_is_what_the_models_say(path: Any) -> None:
+    assert path.read_text() == generate_crds.rendered()[path], "run make generate"
+
+
+def test_the_reference_is_what_the_models_say() -> None:
+    assert generate_docs.TARGET.read_text() == generate_docs.rendered(), "run make generate"
+
+
+@pytest.mark.parametrize("path", generate_crds.rendered(), ids=lambda path: path.name)
+def test_the_file_is_small_and_has_no_anchors(path: Any) -> None:
+    text = path.read_text()
+    assert len(text.encode()) < LARGEST
+    assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+
+
+@every_resource
+@pytest.mark.parametrize("version", ["1.25", "1.31", "1.37"])
+def test_kubernetes_knows_every_field_of_the_definition(resource: Resource, version: str) -> None:
+    kubernetes_validate.validate(custom_resource_definition(resource), version, strict=True)
+
+
+@every_resource
+def test_the_schema_is_structural(resource: Resource) -> None:
+    assert list(structural_faults(object_schema(resource))) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        pytest.param({"type": "object", "title": "x"}, "title is not allowed", id="an unknown keyword"),
+        pytest.param({"type": "object", "properties": {"a": {}}}, ".a: has no type", id="no type"),
+        pytest.param(
+            {"type": "object", "oneOf": [{"properties": {"a": {}}}]}, "a is not a property outside", id="a new property"
+        ),
+        pytest.param(
+            {"type": "object", "not": {"type": "object"}}, "type is not allowed there", id="a type in a junctor"
+        ),
+        pytest.param(
+            {"type": "object", "additionalProperties": False}, "additionalProperties: false", id="closed object"
+        ),
+        pytest.param(
+            {
+                "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"],
+                "items": {"type": "object", "properties": {"a": {"type": "string"}}},
+            },
+            "neither required nor has a default",
+            id="an optional key",
+        ),
+    ],
+)  # fmt: skip
+def test_the_check_above_notices(schema: dict[str, Any], fault: str) -> None:
+    assert any(fault in found for found in structural_faults(schema))
+
+
+@every_resource
+def test_every_field_that_people_see_is_described(resource: Resource) -> None:
+    schema = object_schema(resource)["properties"]
+    for half in ("spec", "status"):
+        bare = [path for path, node in nodes(schema[half]) if not path.endswith("[]") and not node.get("description")]
+        assert bare == []
+
+
+@every_resource
+def test_everything_that_people_write_is_bounded(resource: Resource) -> None:
+    for path, node in nodes(object_schema(resource)["properties"]["spec"]):
+        bound = {"string": "maxLength", "array": "maxItems"}.get(node.get("type", ""))
+        assert bound is None or bound in node or "enum" in node, path
+        assert not isinstance(node.get("additionalProperties"), dict) or "maxProperties" in node, path
+
+
+@every_resource
+def test_the_status_holds_what_another_version_writes(resource: Resource) -> None:
+    status = object_schema(resource)["properties"]["status"]
+    assert status["x-kubernetes-preserve-unknown-fields"] is True
+    assert all("default" not in node for _, node in nodes(status))
+    assert refusals(status, {"phase": "OfTomorrow", "reason": "OfTomorrow", "new": 1}) == []
+
+
+def test_the_words_of_a_phase_are_told_all_the_same() -> None:
+    described = status_schema(WorkflowRunStatus)["properties"]["phase"]["description"]
+    assert described.endswith(f" One of {', '.join(RunPhase)}.")
+
+
+def test_what_is_large_and_written_often_is_one_piece_to_the_api_server() -> None:
+    run_spec = spec_schema(WorkflowRunSpec)["properties"]
+    status = status_schema(WorkflowRunStatus)["properties"]
+    for part in (run_spec["workflowSpec"], run_spec["inputs"], status["activities"], status["variables"]):
+        assert part["x-kubernetes-map-type"] == "atomic"
+        assert "properties" not in part
+    assert run_spec["event"]["type"] == "string"
+
+
+def test_names_that_are_keywords_of_schemas_stay_names() -> None:
+    declared = spec_schema(WorkflowSpec)["properties"]["inputs"]["items"]["properties"]
+    assert list(declared) == ["name", "type", "required", "default", "description"]
+    assert declared["default"] == {
+        "description": "The value where the run gives none. Not together with `required: true`.",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    assert "finally" in spec_schema(WorkflowSpec)["properties"]
+
+
+def test_defaults_are_those_of_the_models() -> None:
+    written = [(path, node["default"]) for path, node in nodes(spec_schema(WorkflowSpec)) if "default" in node]
+    assert written == [
+        (".inputs[].type", "string"),
+        (".inputs[].required", False),
+        (".activities[].http.method", "GET"),
+        (".finally[].http.method", "GET"),
+    ]
+    assert spec_schema(WorkflowRunSpec)["properties"]["suspend"]["default"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "described"),
+    [
+        pytest.param("One. (S86)\nTwo.", "One. Two.", id="the lines of a paragraph, without requirements"),
+        pytest.param("One.\n\nTwo.", "One.", id="only the first paragraph"),
+        pytest.param("May (S141-S144) be.", "May be.", id="a range of requirements"),
+    ],
+)
+def test_a_description_is(text: str, described: str) -> None:
+    assert plain_description(text) == described
+
+
+def test_a_field_that_may_be_two_things_is_no_structural_schema() -> None:
+    class Either(Model):
+        it: int | str
+
+    with pytest.raises(ValueError, match="too many values"):
+        spec_schema(Either)
+
+
+# --- schema and models agree ----------------------------------------------------------------------------------------
+
+QUANTITIES = [
+    "1",
+    "0",
+    "1.5",
+    ".5",
+    "1.",
+    "100m",
+    "64Mi",
+    "1e3",
+    "1E-3",
+    "2k",
+    "",
+    "m",
+    "-1",
+    "1 Gi",
+    "64MB",
+    "1e333",
+    "٣",
+]
+DURATIONS = ["1s", "90s", "1h30m", "2d", "500ms", "1.5h", "", "s", "1", "1 s", "-1s", "1w", "1s ", "٣s"]
+
+
+@pytest.mark.parametrize("text", QUANTITIES, ids=repr)
+def test_schema_and_model_agree_on_the_quantity(text: str) -> None:
+    schema = spec_schema(WorkflowSpec)["properties"]["resources"]["properties"]["limits"]["properties"]["cpu"]
+    assert bool(refusals(schema, text)) == fails(parse_quantity, text)
+
+
+@pytest.mark.parametrize("text", DURATIONS, ids=repr)
+def test_schema_and_model_agree_on_the_duration(text: str) -> None:
+    assert bool(refusals(spec_schema(WorkflowSpec)["properties"]["timeout"], text)) == fails(parse_duration, text)
+
+
+def fails(parse: Any, text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return True
+    return False
+
+
+# --- changes of a run -----------------------------------------------------------------------------------------------
+
+BY_NAME: dict[str, Any] = {
+    "workflowRef": {"name": "a"},
+    "inputs": {"id": "1"},
+    "event": '{"id": "1"}',
+    "suspend": False,
+}
+INLINE: dict[str, Any] = {"workflowSpec": {"activities": [{"name": "a", "handler": "x"}]}, "suspend": False}
+FIXED = "is fixed when the run is created"
+GONE = "cannot be added or removed"
+CHANGES = {
+    "nothing": (BY_NAME, {}, []),
+    "suspend": (BY_NAME, {"suspend": True}, []),
+    "an order to shut down": (BY_NAME, {"shutdown": "Terminate"}, []),
+    "nothing after an order to shut down": ({**BY_NAME, "shutdown": "Terminate"}, {}, []),
+    "an order to shut down that is taken back": ({**BY_NAME, "shutdown": "Terminate"}, {"shutdown": None}, ["taken back"]),
+    "another Workflow": (BY_NAME, {"workflowRef": {"name": "b"}}, [FIXED]),
+    "another input": (BY_NAME, {"inputs": {"id": "2"}}, [FIXED]),
+    "one more input": (BY_NAME, {"inputs": {"id": "1", "more": 1}}, [FIXED]),
+    "no inputs": (BY_NAME, {"inputs": None}, [GONE]),
+    "inputs where there were none": (INLINE, {"inputs": {"id": "1"}}, [GONE]),
+    "another event": (BY_NAME, {"event": "{}"}, [FIXED]),
+    "no event": (BY_NAME, {"event": None}, [GONE]),
+    "another spec of its own": (INLINE, {"workflowSpec": {"activities": []}}, [FIXED]),
+    "a spec of its own for a Workflow": (BY_NAME, {"workflowRef": None, **INLINE}, [GONE]),
+    "everything": (BY_NAME, {"workflowRef": {"name": "b"}, "inputs": {}, "event": "{}"}, [FIXED, FIXED, FIXED]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "change", "refused"), [pytest.param(*row, id=says) for says, row in CHANGES.items()])
+def test_a_run_is_changed_by(old: dict[str, Any], change: dict[str, Any], refused: list[str]) -> None:
+    new = {name: value for name, value in {**copy.deepcopy(old), **change}.items() if value is not None}
+    messages = refused_changes(spec_schema(WorkflowRunSpec), old, new)
+    assert len(messages) == len(refused)
+    assert all(told in message for told, message in zip(refused, messages, strict=True)), messages
+
+
+def test_the_rules_are_few_and_cost_next_to_nothing() -> None:
+    rules = [
+        (path, rule["rule"])
+        for resource in RESOURCES
+        for path, node in nodes(object_schema(resource))
+        for rule in node.get("x-kubernetes-validations", ())
+    ]
+    assert len(rules) <= 8
+    # Macros over lists are what the API server's cost estimate refuses, and what every status write would pay for.
+    assert all(macro not in rule for _, rule in rules for macro in ("all(", "exists", "map(", "filter(", "matches"))
+    assert all("[]" not in path for path, _ in rules), "a rule in a list is paid for by each entry"
+
+
+# --- columns and names ----------------------------------------------------------------------------------------------
+
+
+@every_resource
+def test_columns_show_fields_that_there_are(resource: Resource) -> None:
+    fields = {path for path, _ in nodes(object_schema(resource))} | {".metadata.creationTimestamp"}
+    shown = {column["jsonPath"].split("[")[0] for column in resource.names["columns"]}
+    assert shown <= fields
+
+
+def test_names_do_not_collide_with_other_workflow_engines() -> None:
+    short = [name for resource in RESOURCES for name in resource.names["shortNames"]]
+    assert short == ["kwf", "kwr"]
+    assert {"wf", "wr"}.isdisjoint(short)
+    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == 2
+    assert API_VERSION == "kubesaga.dev/v1alpha1"
