@@ -44,3 +44,9 @@ def raise_(params: dict[str, Any]) -> dict[str, Any]:
 def odd(params: dict[str, Any]) -> Any:
     """Return what JSON cannot hold."""
     return {"it": {1, 2, 3}} if params["what"] == "set" else {"it": "x" * 10_000_000}
+
+
+@kubesaga.activity("test:null")
+def null(params: dict[str, Any]) -> dict[str, Any]:
+    """Return nothing where something could be."""
+    return {"x": None, "y": {"z": None}}

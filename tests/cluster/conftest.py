@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.cluster.cluster import Cluster, Operator
+from tests.cluster.cluster import Cluster, Operator, proxied
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,11 +33,11 @@ def kubeconfig() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_cluster(kubeconfig: Path) -> Cluster:
+def shared_cluster(kubeconfig: Path) -> Iterator[Cluster]:
     """The cluster, with our CRDs in it."""
-    cluster = Cluster(kubeconfig)
-    cluster.install_crds(ROOT / "crds")
-    return cluster
+    with proxied(kubeconfig) as cluster:
+        cluster.install_crds(ROOT / "crds")
+        yield cluster
 
 
 @pytest.fixture

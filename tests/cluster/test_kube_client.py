@@ -32,7 +32,7 @@ CONFIG_MAPS = Resource(group="", version="v1", plural="configmaps", kind="Config
 SERVICE_ACCOUNTS = Resource(group="", version="v1", plural="serviceaccounts", kind="ServiceAccount")
 
 SPEC: dict[str, Any] = {
-    "description": "<a & b> \u2028 \u2029 é 日本 😀 \x7f \" \\ \n",
+    "description": '<a & b> \u2028 \u2029 é 日本 😀 \x7f " \\ \n',
     "zeta": [1.0, 1.5, -0.0, 1e-7, 1e21, 2**53, 12345678901234567890],
     "alpha": {"<key>": True, "nothing": None, "empty": {}, "": []},
 }
@@ -128,9 +128,7 @@ async def test_only_the_metadata_comes_where_only_that_is_wanted(client: KubeCli
     (listed,) = (await client.list(CONFIG_MAPS, Selection(namespace=namespace, labels="t=1"), metadata_only=True)).items
     version = str(int(got["metadata"]["resourceVersion"]) - 1)
     selection = Selection(namespace=namespace, labels="t=1")
-    async with aclosing(
-        client.watch(CONFIG_MAPS, selection, resource_version=version, metadata_only=True)
-    ) as events:
+    async with aclosing(client.watch(CONFIG_MAPS, selection, resource_version=version, metadata_only=True)) as events:
         _, watched = await anext(events)
     for answer in (got, patched, listed, watched):
         assert (answer["kind"], "data" in answer) == ("PartialObjectMetadata", False)
@@ -214,7 +212,9 @@ async def test_an_informer_follows_a_real_server(client: KubeClient, namespace: 
         sleep=asyncio.sleep,
         random=lambda: 0.5,
     )
-    memory.on_change(lambda key, old, new: told.append(f"{'+' if old is None else '-' if new is None else '~'}{key[1]}"))
+    memory.on_change(
+        lambda key, old, new: told.append(f"{'+' if old is None else '-' if new is None else '~'}{key[1]}")
+    )
 
     async def has(entry: str) -> bool:
         return entry in told
@@ -312,7 +312,9 @@ async def test_a_revision_stays_changeable_whatever_it_holds(client: KubeClient,
     ],
 )
 async def test_text_that_is_not_canonical_is_what_breaks(client: KubeClient, namespace: str, data: str) -> None:
-    body = f'{{"apiVersion":"apps/v1","kind":"ControllerRevision","metadata":{{"name":"r"}},"revision":1,"data":{data}}}'
+    body = (
+        f'{{"apiVersion":"apps/v1","kind":"ControllerRevision","metadata":{{"name":"r"}},"revision":1,"data":{data}}}'
+    )
     await client.create(CONTROLLER_REVISIONS, namespace, body.encode())
     with pytest.raises((errors.Invalid, errors.Forbidden)):
         await strategic_patch(client, namespace, "r", {"metadata": {"labels": {"n": "1"}}})

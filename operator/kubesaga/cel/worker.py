@@ -38,6 +38,9 @@ LENGTH: Final = struct.Struct("!I")
 _ENVIRONMENTS, _PROGRAMS = 64, 512
 _CAN_YIELD_OPTIONALS: Final = re.compile(r"[.\[]\s*\?|\b(?:optional|optMap|optFlatMap|extract|first|last)\b")
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
+_NO_ROOM: Final = re.compile(r"bad_alloc|^(?:vector|basic_string)::")
+"""C++ for: there is no memory for this, or never could be."""
+
 _OUT_OF_MEMORY: Final = b'{"fault":"memory","text":""}'
 _Made = TypeVar("_Made")
 
@@ -118,7 +121,7 @@ def _faults(kind: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        if "bad_alloc" in str(error):
+        if _NO_ROOM.search(str(error)):
             raise MemoryError from None
         raise Fault(kind, str(error)) from None
 

@@ -52,7 +52,7 @@ class Definitions:
         if run.status.workflow_revision is not None:
             return await self._pinned(run, run.status.workflow_revision)
         if run.spec.workflow_spec is not None:
-            return await self._current(run, run.key.name, "", run.spec.workflow_spec, "spec.workflowSpec")
+            return await self._current(run, run.key.name, "", run.spec.workflow_spec)
         if run.spec.workflow_ref is None:
             told = "spec: name a Workflow in workflowRef, or write one into workflowSpec"
             return Unusable(reason=Reason.INVALID_SPEC, message=told), None
@@ -61,12 +61,13 @@ class Definitions:
         if spec is None:
             told = f"spec.workflowRef.name: there is no Workflow {name!r} in namespace {run.key.namespace!r}"
             return Unusable(reason=Reason.WORKFLOW_NOT_FOUND, message=told), None
-        return await self._current(run, name, name, spec, f"Workflow {name}")
+        return await self._current(run, name, name, spec)
 
     async def check(self, name: str, document: Any) -> Definition:
-        """Return the definition of a document. Raises InvalidSpec with everything that is wrong with it."""
-        spec = parse_workflow_spec(document)
-        problems = await asyncio.to_thread(problems_of, spec, self._evaluator)
+        """Return the definition of a document; name "": it stands in a run. Raises InvalidSpec with all that is wrong."""
+        path = "spec" if name else "spec.workflowSpec"
+        spec = parse_workflow_spec(document, path)
+        problems = await asyncio.to_thread(problems_of, spec, self._evaluator, path)
         if problems:
             raise InvalidSpec(problems)
         return compile_definition(name, spec)
@@ -85,12 +86,13 @@ class Definitions:
         return definition, revision
 
     async def _current(
-        self, run: Run, owner: str, name: str, document: Spec, where: str
+        self, run: Run, owner: str, name: str, document: Spec
     ) -> tuple[Definition | Unusable, str | None]:
         try:
             return await self.pin(run.key.namespace, owner, name, document)
         except InvalidSpec as error:
-            return Unusable(reason=Reason.INVALID_SPEC, message=f"{where}: {error}"), None
+            where = f"Workflow {name}: " if name else ""
+            return Unusable(reason=Reason.INVALID_SPEC, message=f"{where}{error}"), None
 
     async def _workflow(self, namespace: str, name: str) -> Spec | None:
         """Read a Workflow, once for all runs that ask in the meantime, but never by a read that began before they asked."""

@@ -16,6 +16,7 @@ from kubesaga.controller.records import Body, Records
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
 from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.snapshot import Limits, Run, Snapshot, Unusable, digest_of
+from kubesaga.engine.validation import problems_of_run
 from kubesaga.errors import InvalidSpec
 from kubesaga.executors.base import Executor
 
@@ -70,7 +71,7 @@ class Loader:
     async def _definition_of(self, run: Run, problem: InvalidSpec | None) -> tuple[Definition | Unusable, str | None]:
         if run.status.finished:
             return _NOTHING, None
-        if problem is not None:
+        if problem is not None and run.status.phase is None:
             return Unusable(reason=Reason.INVALID_SPEC, message=str(problem)), None
         return await self._definitions.of_run(run)
 
@@ -81,6 +82,8 @@ def _run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
     problem: InvalidSpec | None = None
     try:
         spec = parse_run_spec(body.get("spec") or {})
+        if problems := problems_of_run(spec):
+            problem = InvalidSpec(problems)
     except InvalidSpec as error:
         spec, problem = WorkflowRunSpec(), error
     run = Run(

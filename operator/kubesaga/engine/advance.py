@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kubesaga.api.names import activity_id, pod_name
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import ActivityPhase
-from kubesaga.engine.definition import Kind, Step, env_with_expressions
+from kubesaga.engine.definition import Kind, Step, rendered_env
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.expressions import ExpressionError, condition, render
 from kubesaga.engine.scope import scope_of
@@ -90,15 +91,16 @@ def _begin(draft: Draft, step: Step) -> None:
     """Write down that an activity starts, with everything its attempt is given; or that it is skipped, or cannot start."""
     try:
         scope = scope_of(draft)
-        if step.activity.when is not None and not condition(step.activity.when, scope, draft.evaluator):
+        if step.activity.when is not None and not condition(step.activity.when, scope, draft.evaluator, "when"):
             draft.move(
                 step.name, ActivityPhase.SKIPPED, id=activity_id(draft.run.uid, step.name), completion_time=draft.now,
                 reason=Reason.CONDITION_FALSE,
             )  # fmt: skip
             draft.note("ActivitySkipped", f"{step.name} is skipped: its condition is false", activity=step.name)
             return
-        given = render(_given(step), scope, draft.evaluator)
-        env = render(env_with_expressions(step.activity.pod.env), scope, draft.evaluator) if step.activity.pod else {}
+        given = render(_given(step), scope, draft.evaluator, "http" if step.activity.http else "params")
+        pod = step.activity.pod
+        env = _environment(render(rendered_env(pod.env), scope, draft.evaluator, "pod.env")) if pod is not None else {}
     except ExpressionError as error:
         draft.end(step.name, ActivityPhase.FAILED, Reason.EXPRESSION_FAILED, str(error), retryable=False)
         return
@@ -117,3 +119,8 @@ def _given(step: Step) -> Any:
         return step.activity.params or {}
     request = {"method": http.method, "url": http.url, "headers": http.headers, "body": http.body}
     return {name: value for name, value in request.items() if value is not None}
+
+
+def _environment(values: dict[str, Any]) -> dict[str, str]:
+    """Return the values of environment variables as text: strings as they are, anything else as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

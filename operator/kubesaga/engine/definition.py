@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.workflow import Activity, EnvVar, ResourceList, Resources, WorkflowSpec
@@ -110,7 +111,8 @@ def compile_definition(name: str, spec: WorkflowSpec) -> Definition:
         spec=spec,
         steps=steps,
         timeout=parse_duration(spec.timeout) if spec.timeout else None,
-        has_expressions=any(True for _ in expressions_in(spec.wire())) or any(s.activity.when for s in steps.values()),
+        has_expressions=any(True for value in _rendered(spec) for _ in expressions_in(value))
+        or any(step.activity.when for step in steps.values()),
     )
 
 
@@ -125,6 +127,18 @@ def _step(activity: Activity, spec: WorkflowSpec, needs: tuple[str, ...], *, fin
     )
 
 
-def env_with_expressions(env: list[EnvVar] | None) -> dict[str, str]:
-    """Return the values of those variables that hold expressions, by name."""
-    return {var.name: var.value for var in env or () if var.value and any(True for _ in expressions_in(var.value))}
+def _rendered(spec: WorkflowSpec) -> Iterator[Any]:
+    """Yield the values that are rendered. In others, a description or a shell's arguments, `${` is text."""
+    yield spec.outputs
+    for activity in (*spec.activities, *spec.finally_):
+        yield activity.params
+        yield activity.set
+        if activity.http is not None:
+            yield [activity.http.url, activity.http.headers, activity.http.body]
+        if activity.pod is not None:
+            yield rendered_env(activity.pod.env)
+
+
+def rendered_env(env: list[EnvVar] | None) -> dict[str, str]:
+    """Return the values of those variables that are rendered, by name: `${` begins an expression, or `$${` stands for it."""
+    return {var.name: var.value for var in env or () if var.value and "${" in var.value}

@@ -57,9 +57,9 @@ def _succeed(draft: Draft, step: Step, output: Any) -> None:
         return
     order = 1 + max((status.completion_order or 0 for status in draft.activities.values()), default=0)
     try:
-        changed = render(step.activity.set or {}, {**scope_of(draft), "output": output}, draft.evaluator)
+        changed = render(step.activity.set or {}, {**scope_of(draft), "output": output}, draft.evaluator, "set")
     except ExpressionError as error:
-        told = f"set: {error}"
+        told = str(error)
         draft.end(
             step.name,
             ActivityPhase.FAILED,

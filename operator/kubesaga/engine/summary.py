@@ -68,9 +68,9 @@ def _conclude(draft: Draft) -> dict[str, Any] | None:
     if draft.reason is not None:
         return None
     try:
-        outputs = render(draft.definition.spec.outputs or {}, scope_of(draft), draft.evaluator)
+        outputs = render(draft.definition.spec.outputs or {}, scope_of(draft), draft.evaluator, "outputs")
     except ExpressionError as error:
-        draft.fail_run(Reason.EXPRESSION_FAILED, f"outputs: {error}")
+        draft.fail_run(Reason.EXPRESSION_FAILED, str(error))
         return None
     draft.reason = Reason.ALL_SUCCEEDED
     return outputs or None

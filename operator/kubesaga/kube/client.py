@@ -279,9 +279,7 @@ class KubeClient:
         `uid` and `resource_version` are preconditions: raises Conflict if the object is another. Raises NotFound.
         """
         preconditions = _given(uid=uid, resourceVersion=resource_version)
-        options = _given(
-            gracePeriodSeconds=grace, propagationPolicy=propagation, preconditions=preconditions or None
-        )
+        options = _given(gracePeriodSeconds=grace, propagationPolicy=propagation, preconditions=preconditions or None)
         return await self._write(
             Request(
                 verb="delete",

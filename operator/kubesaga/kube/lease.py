@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -97,12 +98,10 @@ class Elector:
 
     async def release(self) -> None:
         """Let the next candidate in at once. Does nothing if it is not certain that the Lease is ours."""
-        certain, self._renewed_at = self.valid_for(), -math.inf
-        if certain > 0 and self._version:
-            moment = self._stamp()
-            spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": moment, "acquireTime": moment}
+        held, self._renewed_at = self.valid_for() > 0, -math.inf
+        if held:
             try:
-                await self._write(spec, within=certain)
+                await self._let_go()
             except ApiError as error:
                 _log.warning("the Lease runs out by itself, it cannot be released: %s", error)
 
@@ -183,12 +182,28 @@ class Elector:
             record = await self._read()
         except NotFound:
             return await self._create()  # deleted by somebody; if another is faster, the name is taken and we see whose
-        spec = record.get("spec") or {}
-        if (spec.get("holderIdentity"), spec.get("acquireTime")) != (self._identity, self._acquire_time):
+        if not self._is_ours(record):
             self._renewed_at = -math.inf
             return False
         self._version = record["metadata"]["resourceVersion"]
         return True
+
+    async def _let_go(self) -> None:
+        moment = self._stamp()
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": moment, "acquireTime": moment}
+        if self._version:
+            with suppress(Conflict):
+                await self._write(spec)
+                return
+        # The last renewal was cut off, and its answer with the version in it.
+        record = await self._read()
+        if self._is_ours(record):
+            self._version = record["metadata"]["resourceVersion"]
+            await self._write(spec)
+
+    def _is_ours(self, record: Object) -> bool:
+        spec = record.get("spec") or {}
+        return (spec.get("holderIdentity"), spec.get("acquireTime")) == (self._identity, self._acquire_time)
 
     async def _read(self) -> Object:
         return await self._client.get(LEASES, self._namespace, self._name, within=self._limit())

@@ -170,7 +170,7 @@ class Transport:
                 status = response.status
                 if status >= 300:
                     raise _refusal(response, await response.read(), request)
-                splitter = _Lines()
+                splitter = Lines()
                 async for chunk in response.content.iter_any():
                     for line in splitter.feed(chunk):
                         yield line
@@ -203,7 +203,7 @@ class Transport:
         }
 
 
-class _Lines:
+class Lines:
     """Cuts a stream into lines. (StreamReader.readline refuses lines over 128 KiB; an object may have 1.5 MiB.)"""
 
     def __init__(self) -> None:

@@ -54,6 +54,7 @@ def pool() -> Iterator[CelPool]:
         pytest.param("$$${a}", ("$${a}",), id="the escape takes the dollar next to the brace"),
         pytest.param("$${${a}", ("${", Expression("a")), id="an expression behind an escape"),
         pytest.param("${a}$${b}", (Expression("a"), "${b}"), id="an escape behind an expression"),
+        pytest.param("${a}$", (Expression("a"), "$"), id="a dollar at the very end escapes nothing"),
         pytest.param("$a {b} $", ("$a {b} $",), id="dollars and braces apart are text"),
         pytest.param("${'}'}", (Expression("'}'"),), id="a brace in a string"),
         pytest.param("${ {'a': {'b': '}'}}.a }", (Expression("{'a': {'b': '}'}}.a"),), id="braces of maps"),

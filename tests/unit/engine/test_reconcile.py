@@ -288,3 +288,15 @@ def test_a_spec_changed_after_the_start_is_reported_and_not_followed() -> None:
     told = decide(snapshot(TWO, begun, {"reserve": is_running()}, spec={"event": '{"a": 2}'})).status
     assert is_true(told.conditions, "SpecChanged")
     assert told.inputs == begun.inputs
+
+
+def test_values_of_a_pods_environment_are_text() -> None:
+    env = [{"name": "N", "value": "${inputs.n}"}, {"name": "T", "value": "${inputs.t}"}, {"name": "S", "value": "$${HOME}"}]
+    flow = definition({"name": "pack", "pod": {"image": "x", "env": env}}, inputs=[{"name": "n", "type": "number"}, {"name": "t"}])
+    told = decide(snapshot(flow, spec={"inputs": {"n": 3, "t": "three"}})).status
+    assert told.activities["pack"].env == {"N": "3", "T": "three", "S": "${HOME}"}
+
+
+def test_text_that_only_looks_like_an_expression_stops_nobody() -> None:
+    flow = definition({"name": "pack", "pod": {"image": "x", "args": ["echo '${'"]}}, description="costs ${")
+    assert not flow.has_expressions

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.unit.kube.server import ApiServer, serving
 
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.credentials import Authorization, Credentials
 from kubesaga.kube.transport import Timeouts, Transport
-from tests.unit.kube.server import ApiServer, serving
+
+TIMEOUTS = Timeouts(connect=5, request=5)
 
 
 class Source:
@@ -75,7 +77,7 @@ async def connect(clock: Clock) -> AsyncIterator[Callable[..., KubeClient]]:
         *,
         token: str = "sesame-4711",
         source: Source | None = None,
-        timeouts: Timeouts = Timeouts(connect=5, request=5),
+        timeouts: Timeouts = TIMEOUTS,
         seen: list[tuple[str, str, int]] | None = None,
     ) -> KubeClient:
         credentials = Credentials(server=url, scheme="Bearer", token=token)

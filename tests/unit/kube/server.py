@@ -111,9 +111,7 @@ class ApiServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self.requests.append(
-            Received(request.method, request.path, dict(request.query), dict(request.headers), body)
-        )
+        self.requests.append(Received(request.method, request.path, dict(request.query), dict(request.headers), body))
         method = "WATCH" if "watch" in request.query else request.method
         fault = next((entry for entry in self._faults if entry[0] == method), None)
         if fault is not None:
@@ -257,6 +255,7 @@ async def serving() -> Any:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition by letting everyone else run; the test's own time limit ends it."""
-    while not condition():  # noqa: ASYNC110 - what is waited for happens in code that knows no test's event
-        await asyncio.sleep(0.001)
+    """Wait for a condition by letting everyone else run."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in code that knows no test's event
+            await asyncio.sleep(0.001)

@@ -9,14 +9,14 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from tests.unit.kube.conftest import Clock, Source
+from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.kube import errors
 from kubesaga.kube.client import EventType, KubeClient, Propagation, Selection
 from kubesaga.kube.credentials import Credentials
 from kubesaga.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, LEASES, NAMESPACES, PODS, WORKFLOW_RUNS
-from kubesaga.kube.transport import Timeouts
-from tests.unit.kube.conftest import Clock, Source
-from tests.unit.kube.server import ApiServer, until
+from kubesaga.kube.transport import Lines, Timeouts
 
 
 def pod(name: str, **metadata: Any) -> dict[str, Any]:
@@ -36,13 +36,17 @@ def pod(name: str, **metadata: Any) -> dict[str, Any]:
             "/apis/kubesaga.dev/v1alpha1/namespaces/support/workflowruns/a/status",
             id="a subresource of our own kind",
         ),
-        pytest.param(NAMESPACES.path(None, "support"), "/api/v1/namespaces/support", id="an object without a namespace"),
+        pytest.param(
+            NAMESPACES.path(None, "support"), "/api/v1/namespaces/support", id="an object without a namespace"
+        ),
         pytest.param(
             CUSTOM_RESOURCE_DEFINITIONS.path("ignored", "a"),
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/a",
             id="a kind without namespaces has none in its path",
         ),
-        pytest.param(PODS.path("support", "a/../b?c"), "/api/v1/namespaces/support/pods/a%2F..%2Fb%3Fc", id="no way out"),
+        pytest.param(
+            PODS.path("support", "a/../b?c"), "/api/v1/namespaces/support/pods/a%2F..%2Fb%3Fc", id="no way out"
+        ),
     ],
 )
 def test_paths(path: str, expected: str) -> None:
@@ -347,6 +351,20 @@ async def test_a_watch_tells_what_happens_and_ends_with_the_server(server: ApiSe
     assert seen == [("ADDED", "101"), ("MODIFIED", "102"), ("DELETED", "103"), ("BOOKMARK", "500")]
     query = server.requests[0].query
     assert (query["watch"], query["allowWatchBookmarks"], query["timeoutSeconds"]) == ("1", "true", "300")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param([b"a\nb\n"], [b"a", b"b"], id="whole lines"),
+        pytest.param([b"a\nb", b"c", b"d\ne\n"], [b"a", b"bcd", b"e"], id="a line over several chunks"),
+        pytest.param([b"a", b"\n", b"\n\n", b"b\n"], [b"a", b"b"], id="empty lines are left out"),
+        pytest.param([b"a\nhalf"], [b"a"], id="half a line at the end is no event"),
+    ],
+)
+def test_a_stream_is_cut_into_lines(chunks: list[bytes], expected: list[bytes]) -> None:
+    lines = Lines()
+    assert [line for chunk in chunks for line in lines.feed(chunk)] == expected
 
 
 async def test_an_object_larger_than_a_buffer_arrives_whole(server: ApiServer, client: KubeClient) -> None:

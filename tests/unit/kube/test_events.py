@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from tests.unit.kube.conftest import Clock
+from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.events import MESSAGE_LIMIT, EventPoster, Reference, reference_to
-from tests.unit.kube.conftest import Clock
-from tests.unit.kube.server import ApiServer, until
 
 RUN = Reference(api_version="kubesaga.dev/v1alpha1", kind="WorkflowRun", name="t-123", namespace="support", uid="u-1")
 
@@ -32,6 +32,14 @@ async def running(poster: EventPoster) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def posted(events: EventPoster, count: int) -> None:
+    await until(lambda: events.tally.posted == count)
+
+
+async def failed(events: EventPoster, count: int) -> None:
+    await until(lambda: events.tally.failed == count)
 
 
 def stored(server: ApiServer) -> list[dict[str, Any]]:
@@ -106,7 +114,7 @@ async def test_the_same_news_later_is_counted_into_the_first(
     async with running(events):
         for number in range(1, 4):
             events.post(RUN, "Normal", "Retrying", "a")
-            await until(lambda number=number: events.tally.posted == number)
+            await posted(events, number)
             clock.advance(599)
     (event,) = stored(server)
     assert event["count"] == 3
@@ -131,7 +139,7 @@ async def test_an_event_from_before_a_restart_is_counted_on(
         restarted = poster(client, clock)
         restarted.post(RUN, "Normal", "Started", "a")
         async with running(restarted):
-            await until(lambda restarted=restarted: restarted.tally.posted)
+            await posted(restarted, 1)
         assert [event["count"] for event in stored(server)] == [number]
 
 
@@ -268,7 +276,7 @@ async def test_what_is_refused_is_not_tried_again_and_logged_once_a_minute(
         for number, pause in enumerate((0, 30, 29, 1), start=1):
             clock.advance(pause)
             events.post(RUN, "Normal", "Said", str(number))
-            await until(lambda number=number: events.tally.failed == number)
+            await failed(events, number)
     assert len(server.requests) == 4
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 

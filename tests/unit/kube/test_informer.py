@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-
-from kubesaga.kube.client import KubeClient, Object, Selection
-from kubesaga.kube.informer import Informer, Key, controller_uid, label
-from kubesaga.kube.resources import PODS
 from tests.unit.kube.conftest import Clock
 from tests.unit.kube.server import ApiServer, until
+
+from kubesaga.kube.client import EVERYTHING, KubeClient, Object, Selection
+from kubesaga.kube.informer import Informer, Key, controller_uid, label
+from kubesaga.kube.resources import PODS
 
 
 def pod(name: str, *, namespace: str = "support", **metadata: Any) -> Object:
@@ -26,7 +26,7 @@ def pod(name: str, *, namespace: str = "support", **metadata: Any) -> Object:
 class Memory(Informer):
     """An informer that keeps what it told, as `+name`, `~name`, `-name` with versions."""
 
-    def __init__(self, client: KubeClient, clock: Clock, selection: Selection = Selection(), **more: Any) -> None:
+    def __init__(self, client: KubeClient, clock: Clock, selection: Selection = EVERYTHING, **more: Any) -> None:
         options: dict[str, Any] = {"clock": clock, "sleep": clock.sleep, "random": lambda: 0.5}
         super().__init__(client, PODS, selection, **(options | more))
         self.told: list[str] = []

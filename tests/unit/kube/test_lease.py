@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.unit.kube.conftest import Clock
+from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.lease import Elector, LeaseTiming
 from kubesaga.kube.transport import Timeouts
-from tests.unit.kube.conftest import Clock
-from tests.unit.kube.server import ApiServer
 
 KEY = ("leases", "ops", "kubesaga")
 Step = Callable[[], Awaitable[object]]
@@ -42,7 +42,10 @@ class Story:
 
 def lease(holder: str | None, **spec: Any) -> dict[str, Any]:
     spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2029", "acquireTime": "2029"} | spec
-    return {"metadata": {"name": "kubesaga", "namespace": "ops"}, "spec": {k: v for k, v in spec.items() if v is not None}}
+    return {
+        "metadata": {"name": "kubesaga", "namespace": "ops"},
+        "spec": {k: v for k, v in spec.items() if v is not None},
+    }
 
 
 def elector(client: KubeClient, clock: Clock, lost: list[float] | None = None, **more: Any) -> Elector:
@@ -70,14 +73,19 @@ def spec(server: ApiServer) -> dict[str, Any]:
         pytest.param(lease(""), 0, 1, id="a released one is taken at once"),
         pytest.param(lease(None, leaseTransitions=3), 0, 4, id="one without a holder is taken at once"),
         pytest.param(lease("me", leaseTransitions=3), 0, 3, id="our own from before a restart is taken back at once"),
-        pytest.param(lease("other", leaseTransitions=3), 16, 4, id="one that is not renewed is taken after its duration"),
+        pytest.param(
+            lease("other", leaseTransitions=3), 16, 4, id="one that is not renewed is taken after its duration"
+        ),
         pytest.param(lease("other", leaseDurationSeconds=40), 40, 1, id="a longer promise of its holder is respected"),
         pytest.param(lease("other", leaseDurationSeconds=1), 16, 1, id="a shorter one is not believed"),
         pytest.param(
             lease("other", renewTime="2020-01-01T00:00:00.000000Z"), 16, 1, id="wall clocks do not matter: an old date"
         ),
         pytest.param(
-            lease("other", renewTime="2099-01-01T00:00:00.000000Z"), 16, 1, id="wall clocks do not matter: a future date"
+            lease("other", renewTime="2099-01-01T00:00:00.000000Z"),
+            16,
+            1,
+            id="wall clocks do not matter: a future date",
         ),
     ],
 )
@@ -288,7 +296,9 @@ async def test_a_lease_that_was_deleted_is_made_again(server: ApiServer, client:
 async def test_a_request_that_hangs_leaves_time_for_another(server: ApiServer, connect: Any, clock: Clock) -> None:
     patient = connect(server.url, timeouts=Timeouts(connect=3600, request=3600))
     timing = LeaseTiming(duration=0.6, renew_deadline=0.4, retry_period=0.01)
-    holder = elector(patient, clock, timing=timing, sleep=Story(clock, *[None] * 4).sleep)
+    holder = elector(patient, clock, timing=timing, sleep=Story(clock, *[None] * 6).sleep)
+    server.fail("GET", "hang")
+    server.fail("POST", "hang")
     await holder.acquire()
     server.fail("PATCH", "hang")
     with pytest.raises(Enough):
@@ -306,6 +316,28 @@ async def test_a_released_lease_is_free_at_once(server: ApiServer, client: KubeC
     assert (spec(server)["holderIdentity"], first.valid_for()) == ("", 0.0)
     await second.acquire()
     assert (clock.slept, spec(server)["leaseTransitions"]) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        pytest.param(None, "", id="it is found and released"),
+        pytest.param(lease("other"), "other", id="unless another has it by now"),
+        pytest.param(lease("me", acquireTime="2031"), "me", id="unless a newer process of our name has it"),
+    ],
+)
+async def test_after_a_renewal_that_was_cut_off(
+    server: ApiServer, client: KubeClient, clock: Clock, record: dict[str, Any] | None, expected: str
+) -> None:
+    holder = elector(client, clock)
+    await holder.acquire()
+    server.fail("PATCH", "hang")
+    renewal = asyncio.create_task(holder.run())
+    await until(lambda: server.requests[-1].method == "PATCH")
+    renewal.cancel()
+    await server.put("leases", record or server.objects[KEY])
+    await holder.release()
+    assert spec(server)["holderIdentity"] == expected
 
 
 async def test_what_is_not_ours_is_not_released(server: ApiServer, client: KubeClient, clock: Clock) -> None:

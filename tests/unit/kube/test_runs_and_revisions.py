@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.canonical import canonical_json, revision_name
 from kubesaga.errors import DefinitionMissing, ForeignObject
@@ -13,7 +14,6 @@ from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.errors import Conflict, NotFound, ServerUnavailable
 from kubesaga.kube.revisions import Revisions
 from kubesaga.kube.runs import Runs
-from tests.unit.kube.server import ApiServer
 
 SPEC: dict[str, Any] = {"activities": [{"name": "a", "when": "x < 1 && y > 2", "timeout": 1.0}], "description": "é"}
 
@@ -59,7 +59,9 @@ async def test_a_lost_answer_is_told_and_not_repeated(server: ApiServer, client:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        pytest.param({"finalizers": ["theirs", "ours"]}, {"finalizers": ["theirs", "ours"]}, id="finalizers as a whole"),
+        pytest.param(
+            {"finalizers": ["theirs", "ours"]}, {"finalizers": ["theirs", "ours"]}, id="finalizers as a whole"
+        ),
         pytest.param({"finalizers": []}, {"finalizers": []}, id="no finalizers"),
         pytest.param({"labels": {"a": None, "c": "3"}}, {"labels": {"b": "2", "c": "3"}}, id="labels one by one"),
         pytest.param({"annotations": {"n": "v"}}, {"annotations": {"n": "v"}}, id="annotations"),
