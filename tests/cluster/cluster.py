@@ -203,7 +203,7 @@ class Operator:
         """Start it, and do not wait."""
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'tests' / 'cluster'}",
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'tests' / 'cluster'}:{ROOT / 'examples' / 'handlers'}",
             "KUBESAGA_NAMESPACES": self.cluster.namespace,
             "KUBESAGA_LEASE_NAMESPACE": self.cluster.namespace,
             "KUBESAGA_IDENTITY": "operator-0",

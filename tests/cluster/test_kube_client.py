@@ -39,7 +39,7 @@ SPEC: dict[str, Any] = {
 
 
 def now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - the clock of a test on a real cluster
+    return datetime.now(UTC)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def namespace(client: KubeClient) -> AsyncIterator[str]:
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(30):
-        while not await condition():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -105,6 +105,7 @@ def test_null_in_an_output_is_kept(here: Cluster) -> None:
                      id="the cloud's metadata address is refused"),
         pytest.param("apiserver", {"http": {"url": "https://kubernetes.default.svc/api"}}, "EgressDenied", "", id="the API server is refused"),
         pytest.param("loop", {"http": {"url": "http://127.0.0.1:8080/"}}, "EgressDenied", "", id="loopback is refused"),
+        pytest.param("name", {"http": {"url": "http://localhost:8080/"}}, "EgressDenied", "loopback", id="and so it is by its name"),
         pytest.param("missing", {"handler": "test:echo", "params": {"x": "${event.data.none}"}}, "ExpressionFailed", "event.data",
                      id="a value that is missing at run time fails visibly"),
         pytest.param("bomb", {"handler": "test:echo", "params": {"x": "${[1,2,3,4,5,6,7,8,9].map(a, ['x'].map(b, b+b))" + "[0]" * 0 + ".size() / 0}"}},

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo import steps  # noqa: E402 - the tools are no installed package
-from demo.shell import DemoFailed  # noqa: E402
+from demo import steps
+from demo.shell import DemoFailed
 
 if __name__ == "__main__":
     try:

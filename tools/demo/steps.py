@@ -10,8 +10,9 @@ import time
 from typing import Any
 
 import yaml
-from demo.shell import KUBECONFIG, ROOT, DemoFailed, kubectl, read, say, show, wait
 from helm_python import Chart
+
+from demo.shell import KUBECONFIG, ROOT, DemoFailed, kubectl, read, say, show, wait
 
 SYSTEM = "kubesaga-system"
 DESK = ROOT / "examples" / "ticket-desk"
@@ -35,7 +36,9 @@ def play() -> None:
     wait("a valid Workflow", _workflow_is_ready, 60, _log_hint())
     kubectl("-n", "support", "get", "workflows.kubesaga.dev", "-o", "wide")
     say(f"5. Ticket {TICKET} arrives")
-    kubectl("-n", "support", "delete", "workflowruns.kubesaga.dev", RUN, "--ignore-not-found", "--timeout=120s", quiet=True)
+    kubectl(
+        "-n", "support", "delete", "workflowruns.kubesaga.dev", RUN, "--ignore-not-found", "--timeout=120s", quiet=True
+    )
     kubectl("apply", "-f", str(DESK / "run.yaml"))
     _follow()
     say("6. What the desk was really asked to do, by the operator and by the pod")
@@ -74,7 +77,7 @@ def _install_operator() -> None:
         for document in yaml.safe_load_all(text)
         if document
     ]
-    kubectl("-n", SYSTEM, "apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
     kubectl("-n", SYSTEM, "rollout", "status", "deployment/kubesaga", "--timeout=180s")
     account = f"system:serviceaccount:{SYSTEM}:kubesaga"
     for verb, what in (("create", "pods"), ("get", "secrets")):
@@ -110,7 +113,9 @@ def _follow() -> None:
         time.sleep(0.3)
     show(f"kubectl -n support get workflowrun.kubesaga.dev {RUN} -o yaml   # its status, in short")
     for name, activity in status["activities"].items():
-        print(f"  {name:<13} {activity['phase']:<10} {activity.get('podName') or 'in the operator':<45} {json.dumps(activity.get('output'))}")
+        print(
+            f"  {name:<13} {activity['phase']:<10} {activity.get('podName') or 'in the operator':<45} {json.dumps(activity.get('output'))}"
+        )
     print(f"  outputs: {json.dumps(status.get('outputs'))}")
 
 
@@ -138,8 +143,9 @@ def _goodbye() -> None:
         f"""  export KUBECONFIG={KUBECONFIG.relative_to(ROOT)}
   kubectl -n support get workflowruns.kubesaga.dev,pods               # the run and its pod are still there
   kubectl -n support logs -l kubesaga.dev/run={RUN}         # what the pod printed
-  kubectl -n support delete pod -l app=desk; kubectl create -f …      # break it: runs wait, fail and say why
   kubectl -n {SYSTEM} logs deployment/kubesaga                 # what the operator did
+  sed 's/T-123/T-999/; s/t-123/t-999/' examples/ticket-desk/run.yaml | kubectl apply -f -   # a ticket that does not exist
+  kubectl -n support get workflowruns.kubesaga.dev -o wide            # it Failed, and says why
   .venv/bin/kubesaga run examples/handlers/workflow.yaml --handlers orders    # the same engine with no cluster
   .venv/bin/kubesaga lint examples                                    # is a Workflow right? before you apply it
   make cluster-down                                                   # stop the cluster; its cache stays"""

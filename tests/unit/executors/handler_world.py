@@ -84,7 +84,7 @@ class World:
 
 async def soon(condition) -> None:
     async with asyncio.timeout(SOON):
-        while not condition():  # noqa: ASYNC110 - no event tells of what other threads did
+        while not condition():
             await asyncio.sleep(0.002)
 
 

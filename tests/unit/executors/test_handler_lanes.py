@@ -159,7 +159,7 @@ async def test_a_slow_clock_does_not_set_a_healthy_loop_aside(caplog):
     release = threading.Event()
 
     async def waits(params):
-        while not release.is_set():  # noqa: ASYNC110 - an event of another thread
+        while not release.is_set():
             await asyncio.sleep(0.005)
         return {"thread": threading.current_thread().name}
 

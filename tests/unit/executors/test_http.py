@@ -214,7 +214,7 @@ async def test_a_second_start_does_nothing_and_connections_are_not_kept(world, s
 
 async def wait_for_request(site: Site) -> None:
     async with asyncio.timeout(SOON):
-        while not site.asked:  # noqa: ASYNC110 - the server's side has no event for it
+        while not site.asked:
             await asyncio.sleep(0.002)
 
 

@@ -67,6 +67,15 @@ async def test_another_origin_gets_none_of_the_authors_headers(site):
     assert received == b'{"a":1}'
 
 
+async def test_another_port_of_the_same_host_is_another_origin(site):
+    async with serving() as other:
+        world = World(f"127.0.0.1:{site.port}", f"127.0.0.1:{other.port}")
+        site.redirect("/from", 307, other.url("/to"))
+        await world.call(site.url("/from"), headers={"Authorization": "Bearer t"})
+        ((request, _),) = other.asked
+        assert "Authorization" not in request.headers
+
+
 async def test_cookies_are_not_kept(world, site):
     site.answer("/from", status=307, headers={"Location": "/to", "Set-Cookie": "a=b"})
     await world.call(site.url("/from"))

@@ -257,5 +257,5 @@ async def serving() -> Any:
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition by letting everyone else run."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in code that knows no test's event
+        while not condition():
             await asyncio.sleep(0.001)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two protocols with one home each: a run's compare-and-swap writes, and revisions that never change."""
+"""Revisions never change, and what is read as one is one."""
 
 from __future__ import annotations
 
@@ -10,86 +10,11 @@ from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.canonical import canonical_json, revision_name
 from kubesaga.errors import DefinitionMissing, ForeignObject
-from kubesaga.kube.client import KubeClient, Selection
-from kubesaga.kube.errors import Conflict, NotFound, ServerUnavailable
+from kubesaga.kube.client import KubeClient
+from kubesaga.kube.errors import Conflict, ServerUnavailable
 from kubesaga.kube.revisions import Revisions
-from kubesaga.kube.runs import Runs
 
 SPEC: dict[str, Any] = {"activities": [{"name": "a", "when": "x < 1 && y > 2", "timeout": 1.0}], "description": "é"}
-
-
-async def a_run(server: ApiServer) -> dict[str, Any]:
-    metadata = {"name": "t-123", "namespace": "support", "finalizers": ["theirs"], "labels": {"a": "1", "b": "2"}}
-    return await server.put("workflowruns", {"metadata": metadata, "status": {"phase": "Queued", "queue": {}}})
-
-
-# Runs
-
-
-async def test_a_status_is_changed_where_the_patch_says(server: ApiServer, client: KubeClient) -> None:
-    run = await a_run(server)
-    version = run["metadata"]["resourceVersion"]
-    written = await Runs(client).patch_status(
-        "support", "t-123", {"phase": "Running", "queue": None, "activities": {"a": {"attempt": 1}}}, version
-    )
-    assert written["status"] == {"phase": "Running", "activities": {"a": {"attempt": 1}}}
-    (request,) = server.requests
-    assert request.path.endswith("/workflowruns/t-123/status")
-    assert request.json["metadata"] == {"resourceVersion": version}
-
-
-async def test_a_status_decided_on_an_old_version_is_not_written(server: ApiServer, client: KubeClient) -> None:
-    old = (await a_run(server))["metadata"]["resourceVersion"]
-    await a_run(server)
-    with pytest.raises(Conflict):
-        await Runs(client).patch_status("support", "t-123", {"phase": "Running"}, old)
-    assert server.objects["workflowruns", "support", "t-123"]["status"]["phase"] == "Queued"
-
-
-async def test_a_lost_answer_is_told_and_not_repeated(server: ApiServer, client: KubeClient) -> None:
-    version = (await a_run(server))["metadata"]["resourceVersion"]
-    server.fail("PATCH", "lose")
-    runs = Runs(client)
-    with pytest.raises(ServerUnavailable) as caught:
-        await runs.patch_status("support", "t-123", {"phase": "Running"}, version)
-    assert (caught.value.sent, len(server.requests)) == (True, 1)
-    assert (await runs.get("support", "t-123"))["status"]["phase"] == "Running", "reading tells that it was done"
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        pytest.param(
-            {"finalizers": ["theirs", "ours"]}, {"finalizers": ["theirs", "ours"]}, id="finalizers as a whole"
-        ),
-        pytest.param({"finalizers": []}, {"finalizers": []}, id="no finalizers"),
-        pytest.param({"labels": {"a": None, "c": "3"}}, {"labels": {"b": "2", "c": "3"}}, id="labels one by one"),
-        pytest.param({"annotations": {"n": "v"}}, {"annotations": {"n": "v"}}, id="annotations"),
-    ],
-)
-async def test_metadata_is_changed_where_it_is_given(
-    server: ApiServer, client: KubeClient, changes: dict[str, Any], expected: dict[str, Any]
-) -> None:
-    before = await a_run(server)
-    after = await Runs(client).patch_metadata("support", "t-123", before["metadata"]["resourceVersion"], **changes)
-    kept = {name: before["metadata"][name] for name in ("finalizers", "labels")}
-    assert {name: after["metadata"].get(name) for name in kept | expected} == kept | expected
-
-
-async def test_metadata_decided_on_an_old_version_is_not_written(server: ApiServer, client: KubeClient) -> None:
-    old = (await a_run(server))["metadata"]["resourceVersion"]
-    await a_run(server)
-    with pytest.raises(Conflict):
-        await Runs(client).patch_metadata("support", "t-123", old, finalizers=[])
-
-
-async def test_runs_are_listed_by_a_selection(server: ApiServer, client: KubeClient) -> None:
-    await a_run(server)
-    listing = await Runs(client).list(Selection(namespace="support", labels="a=1"), resource_version="0")
-    assert [run["metadata"]["name"] for run in listing.items] == ["t-123"]
-
-
-# Revisions
 
 
 async def test_a_revision_is_written_once_as_canonical_text(server: ApiServer, client: KubeClient) -> None:
@@ -192,8 +117,3 @@ async def test_a_revision_whose_creation_was_lost_is_found(server: ApiServer, cl
         await revisions.ensure("support", "tickets", SPEC)
     name = await revisions.ensure("support", "tickets", SPEC)
     assert await revisions.read("support", name) == SPEC
-
-
-async def test_a_run_that_does_not_exist(client: KubeClient) -> None:
-    with pytest.raises(NotFound):
-        await Runs(client).get("support", "t-123")
