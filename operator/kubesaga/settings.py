@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator's settings: one table, read once in main.py, passed down as an argument.
+"""The operator's settings: one table, read once in main/process.py, passed down as an argument.
 
 Each field is set by the environment variable `KUBESAGA_` + its name in capitals. Every problem is reported at once.
 """
@@ -133,8 +133,14 @@ _POSITIVE = (
     "stop_timeout", "max_interruptions", "workers", "cel_processes", "cel_deadline", "resync_interval",
 )  # fmt: skip
 
-_FOREIGN = frozenset({"KUBESAGA_CLUSTER"})
-"""Variables of the developer's tools that a shell may hold beside the operator's own."""
+_FOREIGN = frozenset(
+    {
+        "KUBESAGA_CLUSTER", "KUBESAGA_TEST_KUBECONFIG",
+        "KUBESAGA_PARAMS", "KUBESAGA_RUN", "KUBESAGA_NAMESPACE", "KUBESAGA_WORKFLOW", "KUBESAGA_ACTIVITY",
+        "KUBESAGA_ATTEMPT", "KUBESAGA_IDEMPOTENCY_KEY",
+    }
+)  # fmt: skip
+"""Variables of the developer's tools, and those that a pod of an activity is given: no settings, and no mistakes."""
 
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)|$)")
 """Kubernetes puts such variables into pods for each Service of the namespace, one called `kubesaga` included."""

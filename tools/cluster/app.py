@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit status: 0 done, 1 failed, 3 no cluster is possible here."""
     os.umask(0o022)  # what goes into images is read by other users
     options = _parser().parse_args(arguments)
-    env = dict(os.environ)  # noqa: TID251  (the only reader of it here, as main.py is in the operator)
+    env = dict(os.environ)
     try:
         return _run(options, places(env), env)
     except ClusterError as error:

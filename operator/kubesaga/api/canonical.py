@@ -40,7 +40,7 @@ def canonical_json(value: Any) -> str:
         case str():
             return _text(value)
         case int():
-            return str(value) if value in _INT64 else _number(float(value))
+            return str(int(value)) if int(value) in _INT64 else _number(float(value))
         case float():
             return _number(value)
         case Mapping():

@@ -4,45 +4,44 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
-from kubesaga.api.names import API_VERSION
 from kubesaga.api.run import ActivityPhase, ActivityStatus
 from kubesaga.engine.decision import Decision, Note, Start
 from kubesaga.engine.snapshot import Run
-from kubesaga.kube.events import Reference
-from kubesaga.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from kubesaga.telemetry.metrics import Metrics
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
 
-class Poster(Protocol):
-    """Posts Kubernetes Events without making anyone wait."""
-
-    def post(self, about: Reference, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Put an Event into the queue."""
+Post = Callable[[Run, Literal["Normal", "Warning"], str, str], None]
+"""Posts a Kubernetes Event about a run (severity, reason, message) without making anyone wait."""
 
 
 class Announcer:
     """Turns decisions into log lines, metrics and Events. It never fails a pass."""
 
-    def __init__(self, metrics: Metrics, poster: Poster | None) -> None:
+    def __init__(self, metrics: Metrics | None = None, post: Post | None = None) -> None:
+        """Without metrics or `post` that part is left out: there is nobody to tell."""
         self._metrics = metrics
-        self._poster = poster
+        self._post = post
 
     def passed(self, seconds: float) -> None:
         """Count a pass."""
-        self._metrics.pass_duration.observe(seconds)
+        if self._metrics is not None:
+            self._metrics.pass_duration.observe(seconds)
 
     def announce(self, run: Run, decision: Decision, before: dict[str, ActivityStatus]) -> None:
         """Announce what a pass changed. `run` is as it is now, `before` its activities as they were."""
         for note in decision.notes:
             self._log(run, note)
-            if note.event and self._poster is not None:
-                self._poster.post(
-                    _reference(run), "Warning" if note.warning else "Normal", str(note.reason), note.message
-                )
-        self._count(run, decision, before)
+            if note.event and self._post is not None:
+                self._post(run, "Warning" if note.warning else "Normal", str(note.reason), note.message)
+        if self._metrics is not None:
+            _count(self._metrics, run, decision, before)
 
     def _log(self, run: Run, note: Note) -> None:
         about = {
@@ -51,25 +50,20 @@ class Announcer:
         }  # fmt: skip
         _log.log(logging.WARNING if note.warning else logging.INFO, note.message, extra=about)
 
-    def _count(self, run: Run, decision: Decision, before: dict[str, ActivityStatus]) -> None:
-        metrics, status = self._metrics, decision.status
-        workflow = run.spec.workflow_ref.name if run.spec.workflow_ref else ""
-        for effect in decision.effects:
-            if isinstance(effect, Start):
-                metrics.attempts_started.labels(workflow, str(effect.kind)).inc()
-        for name, activity in status.activities.items():
-            if activity is not before.get(name) and activity.phase is not ActivityPhase.RUNNING:
-                kind = "pod" if activity.pod_name else "in_process"
-                reason = str(activity.error.reason) if activity.error else ""
-                metrics.activities_ended.labels(workflow, kind, str(activity.phase), reason).inc()
-        if status.phase is not None and status.finished and decision.notes:
-            metrics.runs_finished.labels(run.key.namespace, workflow, str(status.phase)).inc()
-            if status.start_time is not None and status.completion_time is not None:
-                took = (status.completion_time - status.start_time).total_seconds()
-                metrics.run_duration.labels(workflow, str(status.phase)).observe(took)
 
-
-def _reference(run: Run) -> Reference:
-    return Reference(
-        api_version=API_VERSION, kind="WorkflowRun", name=run.key.name, namespace=run.key.namespace, uid=run.uid
-    )
+def _count(metrics: Metrics, run: Run, decision: Decision, before: dict[str, ActivityStatus]) -> None:
+    status = decision.status
+    workflow = run.spec.workflow_ref.name if run.spec.workflow_ref else ""
+    for effect in decision.effects:
+        if isinstance(effect, Start):
+            metrics.attempts_started.labels(workflow, str(effect.kind)).inc()
+    for name, activity in status.activities.items():
+        if activity is not before.get(name) and activity.phase is not ActivityPhase.RUNNING:
+            kind = "pod" if activity.pod_name else "in_process"
+            reason = str(activity.error.reason) if activity.error else ""
+            metrics.activities_ended.labels(workflow, kind, str(activity.phase), reason).inc()
+    if status.phase is not None and status.finished and decision.notes:
+        metrics.runs_finished.labels(run.key.namespace, workflow, str(status.phase)).inc()
+        if status.start_time is not None and status.completion_time is not None:
+            took = (status.completion_time - status.start_time).total_seconds()
+            metrics.run_duration.labels(workflow, str(status.phase)).observe(took)

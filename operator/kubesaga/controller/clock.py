@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, as an argument: what the shell may ask of a clock. The real one is made in main.py (design law 2)."""
+"""Time, as an argument: what the shell may ask of a clock. The real one is made in main/process.py (design law 2)."""
 
 from __future__ import annotations
 

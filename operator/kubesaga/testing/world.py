@@ -206,7 +206,7 @@ class World:
             self.broken, Reconciler
         )
         self.reconciler = reconciler(
-            loader, self.records, Actuator(executors), Announcer(_metrics(), None),
+            loader, self.records, Actuator(executors), Announcer(_metrics()),
             evaluator=PathEvaluator(), clock=self.clock,
         )  # fmt: skip
         for body in list(self.api.objects.values()):

@@ -50,7 +50,7 @@ def program(tmp_path: Path) -> Iterator[Program]:
         process = subprocess.Popen(
             [sys.executable, "-m", "kubesaga", *(str(word) for word in words)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "operator"), **environ},  # noqa: TID251 - a program's own
+            env={**os.environ, "PYTHONPATH": str(ROOT / "operator"), **environ},
         )  # fmt: skip
         started.append(process)
         return process

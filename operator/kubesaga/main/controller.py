@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: the only reader of environment, clock and chance. It builds every object and ties them together."""
+"""The operator, put together: builds every object, ties them together, and lets them work while this process leads."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ import os
 import random
 import secrets
 import signal
-import socket
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import kopf
 
 from kubesaga import __version__
-from kubesaga.api.names import MANAGED_BY, MANAGED_BY_LABEL
+from kubesaga.api.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.actuator import Actuator
-from kubesaga.controller.announcer import Announcer
+from kubesaga.controller.announcer import Announcer, Post
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader
@@ -36,7 +33,7 @@ from kubesaga.controller.watches import registry_of, settings_of
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Kind
-from kubesaga.engine.snapshot import Limits
+from kubesaga.engine.snapshot import Run
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.executors.egress import EgressGuard, SystemLookup
 from kubesaga.executors.egress_policy import EgressPolicy
@@ -49,13 +46,14 @@ from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.connection import connect
 from kubesaga.kube.credentials import Credentials
 from kubesaga.kube.errors import NotFound
-from kubesaga.kube.events import EventPoster
+from kubesaga.kube.events import EventPoster, Reference
 from kubesaga.kube.informer import Informer
 from kubesaga.kube.informers import Informers
 from kubesaga.kube.lease import Elector, LeaseTiming
 from kubesaga.kube.resources import PODS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
-from kubesaga.kube.services import KubeServices
+from kubesaga.kube.services import KubeServices, api_server_addresses
+from kubesaga.main.process import SystemClock, kubernetes_service, limits_of
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics
@@ -70,38 +68,6 @@ _LONGEST_SILENCE = 180.0
 
 _LONGEST_WAIT = 300.0
 """Longest time in the queue, in seconds, that a live operator lets a run wait."""
-
-
-class SystemClock:
-    """The real clock."""
-
-    def now(self) -> datetime:
-        """Return the time of day."""
-        return datetime.now(UTC)  # noqa: TID251 - this is the one place that reads it
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-def read_settings(**overrides: Any) -> Settings:
-    """Return the settings of this process's environment, with an identity. Raises InvalidSettings."""
-    settings = Settings.from_env(os.environ, **overrides)  # noqa: TID251 - this is the one place that reads it
-    return settings if settings.identity else replace(settings, identity=socket.gethostname())
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the settings that decisions depend on."""
-    return Limits(
-        stop_timeout=timedelta(seconds=settings.stop_timeout),
-        pod_start_timeout=timedelta(seconds=settings.pod_start_timeout),
-        max_interruptions=settings.max_interruptions,
-        max_run_bytes=settings.max_run_bytes,
-    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +111,10 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         client = await connect(
-            kubeconfig, context, clock=clock.monotonic, version=__version__,
+            kubeconfig,
+            context,
+            clock=clock.monotonic,
+            version=__version__,
             on_request=lambda verb, resource, status, took: metrics.on_request(verb, resource.plural, status, took),
         )
         stack.push_async_callback(client.close)
@@ -205,12 +174,12 @@ async def _lead(base: _Base, elector: Elector) -> None:
         )  # fmt: skip
         stack.push_async_callback(poster.close)
         pods = _pod_informers(base, client)
-        in_process, executors = _executors(base, client, pods, wake=lambda key: runs.add(key))
+        in_process, executors = await _executors(base, client, pods, wake=lambda key: runs.add(key))
         stack.push_async_callback(_close, in_process)
         worker = f"{settings.identity}-{secrets.token_hex(4)}"
         reconciler = Reconciler(
             Loader(records, definitions, executors, worker=worker, limits=limits_of(settings)),
-            records, Actuator(executors), Announcer(base.metrics, poster), evaluator=evaluator, clock=clock,
+            records, Actuator(executors), Announcer(base.metrics, _post_to(poster)), evaluator=evaluator, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
         checker = WorkflowReconciler(client, definitions, clock)
@@ -270,6 +239,18 @@ async def _watch(base: _Base, shell: _Shell) -> None:
     )
 
 
+def _post_to(poster: EventPoster) -> Post:
+    """Return what posts an Event about a run."""
+
+    def post(run: Run, severity: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        about = Reference(
+            api_version=API_VERSION, kind="WorkflowRun", name=run.key.name, namespace=run.key.namespace, uid=run.uid
+        )  # fmt: skip
+        poster.post(about, severity, reason, message)
+
+    return post
+
+
 def _workflow_reader(client: KubeClient) -> Callable[[str, str], Awaitable[dict[str, Any] | None]]:
     async def read(namespace: str, name: str) -> dict[str, Any] | None:
         try:
@@ -292,16 +273,13 @@ def _pod_informers(base: _Base, client: KubeClient) -> Informers:
     return Informers(base.settings.namespaces, make)
 
 
-def _executors(
+async def _executors(
     base: _Base, client: KubeClient, pods: Informers, wake: Wake
 ) -> tuple[list[HandlerExecutor | HttpExecutor], dict[Kind, Executor]]:
     """Return the executors that must be closed, and all of them by kind."""
     settings = base.settings
-    api_server = [client.credentials.server]
-    if own := os.environ.get("KUBERNETES_SERVICE_HOST"):  # noqa: TID251 - Kubernetes tells every pod of it so
-        api_server.append(own)
     guard = EgressGuard(
-        EgressPolicy(settings.egress_allow, api_server=api_server),
+        EgressPolicy(settings.egress_allow, api_server=[*await api_server_addresses(client), *kubernetes_service()]),
         SystemLookup(),
         services=KubeServices(client, shuffle=lambda found: random.sample(found, len(found))),
     )
@@ -326,7 +304,9 @@ def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, re
 
     metrics.gauge("kubesaga_runs", "Live runs by phase.", ["namespace", "phase"], live)
     metrics.plain_gauge("kubesaga_queue_depth", "Runs that wait for a pass.", lambda: float(runs.depth))
-    metrics.plain_gauge("kubesaga_queue_oldest_age_seconds", "How long the first of them has waited.", lambda: runs.oldest_age)
+    metrics.plain_gauge(
+        "kubesaga_queue_oldest_age_seconds", "How long the first of them has waited.", lambda: runs.oldest_age
+    )
     metrics.plain_gauge("kubesaga_queue_failing", "Runs whose last pass failed.", lambda: float(runs.failing))
     metrics.plain_gauge("kubesaga_pods_watched", "Pods in memory.", lambda: float(len(pods.store)))
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds manifests against everything that the operator would hold them against, without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from kubesaga.api.fields import ObjectName
+from kubesaga.api.parsing import field_path, parse_run_spec, parse_workflow_spec
+from kubesaga.api.run import WorkflowRunSpec
+from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.cli.documents import Finding, Manifest
+from kubesaga.engine.inputs import resolve_inputs
+from kubesaga.engine.validation import ExpressionChecker, problems_of, problems_of_run, warnings_of
+from kubesaga.errors import InvalidSpec, Problem
+
+_FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(ObjectName)
+
+
+@dataclass(slots=True, kw_only=True)
+class Checked:
+    """What came out."""
+
+    findings: list[Finding] = field(default_factory=list)
+    specs: dict[int, WorkflowSpec] = field(default_factory=dict)
+    """The specs of the Workflows that can be read, by the place of their manifest."""
+
+
+def check(manifests: Sequence[Manifest], checker: ExpressionChecker) -> Checked:
+    """Check manifests, and runs against the Workflows among them that they name."""
+    checked = Checked()
+    for number, manifest in enumerate(manifests):
+        checked.findings += check_header(manifest)
+        if manifest.kind == "Workflow":
+            _check_workflow(number, manifest, checker, checked)
+    for manifest in manifests:
+        if manifest.kind == "WorkflowRun":
+            _check_run(manifest, manifests, checker, checked)
+    return checked
+
+
+def check_header(manifest: Manifest) -> list[Finding]:
+    """Return what is wrong with an object around its spec: keys that are there twice included, wherever they are."""
+    return [manifest.finding(problem) for problem in _header(manifest)]
+
+
+def _header(manifest: Manifest) -> Iterator[Problem]:
+    yield from manifest.document.problems
+    for name in manifest.value:
+        if name not in _FIELDS:
+            yield Problem(field_path("", name), f"there is no such field; the fields here are {', '.join(_FIELDS)}")
+    metadata = manifest.value.get("metadata")
+    if not isinstance(metadata, dict):
+        yield Problem("metadata", "is required, with a name in it")
+        return
+    if "name" not in metadata and not (manifest.kind == "WorkflowRun" and metadata.get("generateName")):
+        yield Problem("metadata.name", "is required")
+    for name in ("name", "namespace"):
+        if name in metadata and (fault := name_fault(metadata[name])):
+            yield Problem(f"metadata.{name}", fault)
+
+
+def name_fault(value: Any) -> str | None:
+    """Return why a value cannot be the name of a Kubernetes object, None if it can."""
+    if not isinstance(value, str):
+        return "must be a string; put it in quotes"
+    try:
+        _NAME.validate_python(value)
+    except ValidationError as error:
+        context = error.errors()[0].get("ctx", {})
+        return str(context.get("error") or "must have 1 to 253 characters")
+    return None
+
+
+def _check_workflow(number: int, manifest: Manifest, checker: ExpressionChecker, checked: Checked) -> None:
+    spec, findings = check_spec(manifest, manifest.value.get("spec"), "spec", checker)
+    checked.findings += findings
+    if spec is not None:
+        checked.specs[number] = spec
+
+
+def check_spec(
+    manifest: Manifest, document: Any, path: str, checker: ExpressionChecker
+) -> tuple[WorkflowSpec | None, list[Finding]]:
+    """Return a Workflow's spec that stands at a path of a manifest, None if it cannot be read; and what to tell of it."""
+    if document is None:
+        return None, [manifest.finding(Problem(path, "is required"))]
+    try:
+        spec = parse_workflow_spec(document, path)
+    except InvalidSpec as error:
+        return None, [manifest.finding(problem) for problem in error.problems]
+    findings = [manifest.finding(problem) for problem in problems_of(spec, checker, path)]
+    findings += [manifest.finding(problem, warning=True) for problem in warnings_of(spec, path)]
+    return spec, findings
+
+
+def check_run_spec(manifest: Manifest) -> tuple[WorkflowRunSpec | None, list[Finding]]:
+    """Return a WorkflowRun's spec, None if it cannot be read; and what is wrong with it, what it runs left aside."""
+    document = manifest.value.get("spec")
+    if document is None:
+        return None, [manifest.finding(Problem("spec", "is required"))]
+    try:
+        spec = parse_run_spec(document)
+    except InvalidSpec as error:
+        return None, [manifest.finding(problem) for problem in error.problems]
+    return spec, [manifest.finding(problem) for problem in problems_of_run(spec)]
+
+
+def _check_run(manifest: Manifest, manifests: Sequence[Manifest], checker: ExpressionChecker, checked: Checked) -> None:
+    spec, findings = check_run_spec(manifest)
+    checked.findings += findings
+    workflow: WorkflowSpec | None = None
+    if spec is not None and spec.workflow_spec is not None:
+        workflow, findings = check_spec(manifest, spec.workflow_spec, "spec.workflowSpec", checker)
+        checked.findings += findings
+    elif spec is not None and spec.workflow_ref is not None:
+        workflow = _workflow_of(manifest, spec.workflow_ref.name, manifests, checked)
+    if spec is not None and workflow is not None:
+        checked.findings += [manifest.finding(problem) for problem in input_problems(workflow, spec.inputs or {})]
+
+
+def _workflow_of(run: Manifest, name: str, manifests: Sequence[Manifest], checked: Checked) -> WorkflowSpec | None:
+    """Return the Workflow that a run names: of its own file, else the only one. Others may be in the cluster."""
+    named = [
+        (manifest, checked.specs[number])
+        for number, manifest in enumerate(manifests)
+        if number in checked.specs and (manifest.name, manifest.namespace) == (name, run.namespace)
+    ]
+    own = [spec for manifest, spec in named if manifest.source == run.source]
+    if own:
+        return own[0]
+    return named[0][1] if len(named) == 1 else None
+
+
+def input_problems(workflow: WorkflowSpec, given: dict[str, Any]) -> Sequence[Problem]:
+    """Return what is wrong with inputs, as `spec.inputs.NAME`."""
+    try:
+        resolve_inputs(workflow.inputs, given)
+    except InvalidSpec as error:
+        return error.problems
+    return ()

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process is given: its clock and its environment. Light to import; the command line uses it too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kubesaga.engine.snapshot import Limits
+from kubesaga.settings import Settings
+
+
+class SystemClock:
+    """The real clock."""
+
+    def now(self) -> datetime:
+        """Return the time of day."""
+        return datetime.now(UTC)  # noqa: TID251 - this is the one place that reads it
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process's environment, with an identity. Raises InvalidSettings."""
+    settings = Settings.from_env(os.environ, **overrides)  # noqa: TID251 - this is the one place that reads it
+    return settings if settings.identity else replace(settings, identity=socket.gethostname())
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the settings that decisions depend on."""
+    return Limits(
+        stop_timeout=timedelta(seconds=settings.stop_timeout),
+        pod_start_timeout=timedelta(seconds=settings.pod_start_timeout),
+        max_interruptions=settings.max_interruptions,
+        max_run_bytes=settings.max_run_bytes,
+    )
+
+
+def kubernetes_service() -> list[str]:
+    """Return where Kubernetes tells its pods that the API server is; nothing outside of a cluster."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST")  # noqa: TID251 - this is the one place that reads it
+    return [host] if host else []
