@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/api-reference.md from the models and the reasons, as part of `make generate`.
+"""Write docs/api-reference.md from the models and the reasons, and docs/settings.md from the settings: `make generate`.
 
-With `--check` nothing is written; the exit status tells whether the file is current.
+With `--check` nothing is written; the exit status tells whether the files are current.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import click
 from pydantic import TypeAdapter
+from pydantic.alias_generators import to_camel
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "operator"))  # run as a program, the tool finds the package of its own checkout
@@ -22,8 +26,11 @@ from kubesaga.api.fields import Duration, Model
 from kubesaga.api.names import API_VERSION
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.schema import RESOURCES, Resource, for_users, plain_description
+from kubesaga.cli.controller import controller
+from kubesaga.settings import _POSITIVE, Settings
 
 TARGET: Final = ROOT / "docs" / "api-reference.md"
+SETTINGS_TARGET: Final = ROOT / "docs" / "settings.md"
 _DURATION: Final = TypeAdapter(Duration).json_schema()["pattern"]
 _MANY: Final = 12
 
@@ -165,18 +172,85 @@ def _reasons() -> str:
     return f"## Reasons\n\nThe list is closed: no run, activity or condition bears another.\n\n| reason | means |\n|---|---|\n{rows}\n"
 
 
+# --- settings -------------------------------------------------------------------------------------------------------
+
+SETTINGS_INTRODUCTION: Final = """\
+<!-- Generated from operator/kubesaga/settings.py by `make generate`; change the docstrings there. -->
+# Settings
+
+The operator reads its settings once, at its start, from environment variables: `KUBESAGA_` and the setting's name in
+capitals. A value that cannot be used, and a `KUBESAGA_` variable that is none of these, ends the operator at its start with
+exit status 2 and a message that names all of them. `kubesaga run` reads the same variables.
+
+Some have an option of `kubesaga controller`, which wins over the variable. The [Helm chart](../charts/kubesaga/README.md) has a
+value for each. A list is written with commas in a variable, by repeating an option, and as a YAML list in a value.
+
+What concerns one Workflow only (timeouts, resources, the service account) is in the [Workflow](workflow.md), not here.
+
+| variable | default | meaning | option | chart value |
+|---|---|---|---|---|
+"""
+
+_TYPES: Final[Mapping[str, str]] = {"float": "seconds", "int": "a whole number"}
+_CHART_VALUES: Final[Mapping[str, str]] = {"namespaces": "`watchNamespaces`", "identity": "the pod's name",
+                                           "lease_namespace": "the pod's namespace"}  # fmt: skip
+"""Where the chart does not take the setting's own name."""
+
+
+def rendered_settings() -> str:
+    """Return the page on settings."""
+    meanings = _docstrings(Settings)
+    options = {option.name: option.opts[-1] for option in controller.params if isinstance(option, click.Option)}
+    rows = []
+    for field in fields(Settings):
+        option = f"`{options[field.name]}`" if field.name in options else ""
+        chart = _CHART_VALUES.get(field.name, f"`settings.{to_camel(field.name)}`")
+        unit = _TYPES.get(str(field.type), "")
+        bound = "above 0" if field.name in _POSITIVE else ""
+        about = ", ".join(word for word in (unit, bound) if word)
+        meaning = _cell(plain_description(meanings[field.name])) + (f" ({about})" if about else "")
+        rows.append(f"| `KUBESAGA_{field.name.upper()}` | {_shown(field.default)} | {meaning} | {option} | {chart} |")
+    return SETTINGS_INTRODUCTION + "\n".join(rows) + "\n"
+
+
+def _docstrings(class_: type) -> dict[str, str]:
+    """Return the text behind each field of a class. Raises KeyError later where one has none."""
+    (tree,) = ast.parse(inspect.getsource(class_)).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
+    return found
+
+
+def _shown(default: Any) -> str:
+    if default in ("", ()):
+        return ""
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+PAGES: Final[Mapping[Path, Callable[[], str]]] = {TARGET: rendered, SETTINGS_TARGET: rendered_settings}
+
+
 def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` compare it. Return the exit status."""
-    text = rendered()
-    if TARGET.exists() and TARGET.read_text() == text:
-        return 0
-    if "--check" in arguments:
-        print(f"{TARGET.relative_to(ROOT)} is not current; run make generate")
-        return 1
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(text)
-    print(f"wrote {TARGET.relative_to(ROOT)}")
-    return 0
+    """Write the pages, or with `--check` compare them. Return the exit status."""
+    stale = 0
+    for target, render in PAGES.items():
+        text = render()
+        if target.exists() and target.read_text() == text:
+            continue
+        name = target.relative_to(ROOT)
+        if "--check" in arguments:
+            print(f"{name} is not current; run make generate")
+            stale = 1
+        else:
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(text)
+            print(f"wrote {name}")
+    return stale
 
 
 if __name__ == "__main__":

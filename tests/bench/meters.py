@@ -117,6 +117,14 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
 
 
+def shared_out(pid: int) -> int:
+    """Return the bytes of memory of a process, what it shares counted in parts (PSS)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def tree(pid: int) -> list[int]:
     """Return a process and all that came out of it."""
     found = [pid]

@@ -74,19 +74,18 @@ def _between(old: Object, new: Object) -> Write:
     return Write(metadata={**changed, "labels": labels})
 
 
-async def replay(client: KubeClient, namespace: str, name: str, recording: Recording, *, first: int | None = None) -> float:
-    """Create a run and repeat the recorded writes; return how long the writes took, the creation left out.
-
-    `first`: only so many of them.
-    """
+async def replay(client: KubeClient, namespace: str, name: str, recording: Recording) -> list[float]:
+    """Create a run and repeat the recorded writes; return how many seconds each of them took."""
     body = await client.create(WORKFLOW_RUNS, namespace, run_of(name, recording.workflow))
-    began = time.monotonic()
-    for write in recording.writes[:first]:
+    took: list[float] = []
+    for write in recording.writes:
+        began = time.monotonic()
         body = await client.merge_patch(
             WORKFLOW_RUNS, namespace, name, write.body(body["metadata"]["resourceVersion"]),
             subresource="status" if write.status is not None else None,
         )  # fmt: skip
-    return time.monotonic() - began
+        took.append(time.monotonic() - began)
+    return took
 
 
 async def replay_all(

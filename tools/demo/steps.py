@@ -146,7 +146,7 @@ def _goodbye() -> None:
   kubectl -n {SYSTEM} logs deployment/kubesaga                 # what the operator did
   sed 's/T-123/T-999/; s/t-123/t-999/' examples/ticket-desk/run.yaml | kubectl apply -f -   # a ticket that does not exist
   kubectl -n support get workflowruns.kubesaga.dev -o wide            # it Failed, and says why
-  .venv/bin/kubesaga run examples/handlers/workflow.yaml --handlers orders    # the same engine with no cluster
+  .venv/bin/kubesaga run examples/handlers/*.yaml --handlers orders   # the same engine with no cluster
   .venv/bin/kubesaga lint examples                                    # is a Workflow right? before you apply it
   make cluster-down                                                   # stop the cluster; its cache stays"""
     )

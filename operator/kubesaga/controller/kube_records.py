@@ -94,16 +94,15 @@ class KubeRecords:
 
     async def claim(self, run: Run, labels: dict[str, str]) -> str:
         """Put our finalizer and labels on a run; return the new version."""
-        kept = self._finalizers(run)
-        metadata = {"resourceVersion": run.version, "finalizers": [*kept, RUN_FINALIZER], "labels": labels}
+        finalizers = [*run.finalizers, RUN_FINALIZER]
+        metadata = {"resourceVersion": run.version, "finalizers": finalizers, "labels": labels}
         return await self._patch_metadata(run, metadata)
 
     async def tidy(self, run: Run) -> None:
         """Take our finalizer off and mark the run finished, in one write."""
-        kept = self._finalizers(run)
         metadata: dict[str, Any] = {"resourceVersion": run.version, "labels": {FINISHED_LABEL: "true"}}
         if run.claimed:
-            metadata["finalizers"] = kept
+            metadata["finalizers"] = list(run.finalizers)
         # Before the write: its echo may arrive before its answer.
         self._tidied[run.uid] = None
         while len(self._tidied) > _TIDIED_KEPT:
@@ -114,10 +113,6 @@ class KubeRecords:
             self._tidied.pop(run.uid, None)
             raise
         self._forget(run.key)
-
-    def _finalizers(self, run: Run) -> list[str]:
-        body = self._bodies.get(run.key) or {"metadata": {}}
-        return [name for name in body["metadata"].get("finalizers") or () if name != RUN_FINALIZER]
 
     async def _patch_metadata(self, run: Run, metadata: dict[str, Any]) -> str:
         where = (WORKFLOW_RUNS, run.key.namespace, run.key.name)

@@ -97,6 +97,7 @@ def _run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
         spec_digest=digest_of(spec),
         deleting="deletionTimestamp" in metadata,
         claimed=RUN_FINALIZER in metadata.get("finalizers", ()),
+        finalizers=tuple(name for name in metadata.get("finalizers", ()) if name != RUN_FINALIZER),
         marked_finished=(metadata.get("labels") or {}).get(FINISHED_LABEL) == "true",
     )
     return run, problem

@@ -67,14 +67,14 @@ class MemoryRecords:
         """Put our finalizer and labels on a run."""
         body = self._same_version(run)
         metadata = body["metadata"]
-        finalizers = [*metadata.get("finalizers", ()), RUN_FINALIZER]
+        finalizers = [*run.finalizers, RUN_FINALIZER]
         return self._put(run.key, body, {"finalizers": finalizers, "labels": {**metadata.get("labels", {}), **labels}})
 
     async def tidy(self, run: Run) -> None:
         """Take our finalizer off and mark the run finished."""
         body = self._same_version(run)
         metadata = body["metadata"]
-        finalizers = [name for name in metadata.get("finalizers", ()) if name != RUN_FINALIZER]
+        finalizers = list(run.finalizers)
         labels = {**metadata.get("labels", {}), FINISHED_LABEL: "true"}
         self._put(run.key, body, {"finalizers": finalizers, "labels": labels})
         if "deletionTimestamp" in metadata and not finalizers:

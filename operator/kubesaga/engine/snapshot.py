@@ -54,6 +54,8 @@ class Run:
     deleting: bool = False
     claimed: bool = False
     """It bears our finalizer."""
+    finalizers: tuple[str, ...] = ()
+    """Those of others, which every write of ours must keep."""
     marked_finished: bool = False
     """It bears the label that takes finished runs out of the watch."""
 

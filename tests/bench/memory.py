@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What finished runs cost the operator: memory, time to start, work while nothing happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench.meters import cpu_seconds, resident, shared_out, tree
+from tests.bench.observer import Sight, observing
+from tests.bench.place import Place, finish_all, finished_runs, run_of
+
+from kubesaga.kube.resources import WORKFLOW_RUNS
+
+_LIVE: Final = 10
+_SETTLE: Final = 3.0
+"""Seconds between the load and a look at the memory."""
+_IDLE: Final = 8.0
+"""Seconds over which the idle operator's processor time is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """Bytes of memory: resident, of the operator's process; and proportional, with its processes for expressions."""
+
+    own: int
+    all: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryResult:
+    """Memory in bytes, times in seconds."""
+
+    finished: int
+    fresh: Weight
+    """Started in an empty namespace."""
+    processed: Weight
+    """After it has carried that many runs out."""
+    restarted: Weight
+    """After a restart with all of them stored, and the live ones."""
+    lead_fresh: float
+    lead_restarted: float
+    """From the start of the process until it leads."""
+    first_progress: float
+    last_progress: float
+    """From the start of the process until the first and the last of the live runs has got a new status."""
+    idle_cpu: float
+    """Share of one processor that the operator takes while nothing happens."""
+
+    @property
+    def per_processed_run(self) -> float:
+        """Bytes that each run left behind in the operator that carried it out."""
+        return (self.processed.own - self.fresh.own) / self.finished
+
+    @property
+    def per_stored_run(self) -> float:
+        """Bytes that each stored run costs an operator that was started afterwards."""
+        return (self.restarted.own - self.fresh.own) / self.finished
+
+
+async def measure(place: Place, finished: int) -> MemoryResult:
+    """Measure in a place of its own, whose operator has not been started yet."""
+    operator = place.operator
+    lead_fresh = await operator.lead()
+    gate = operator.folder / "gate"
+    place.workflow("one", [{"name": "a0", "handler": "bench:noop"}])
+    held = {"name": "held", "handler": "bench:hold", "params": {"gate": str(gate)}}
+    place.workflow("held", [held, {"name": "after", "handler": "bench:noop"}])
+    await asyncio.sleep(_SETTLE)
+    fresh = _weigh(operator.pid)
+    names = [f"done-{number}" for number in range(finished)]
+    async with finished_runs(place.client, place.ours) as arrivals:
+        await finish_all(place.client, place.ours, "one", names, arrivals, at_once=32)
+        await asyncio.sleep(_SETTLE)
+        processed = _weigh(operator.pid)
+        lead, first, last = await _restart(place)
+        await asyncio.sleep(_SETTLE)
+        restarted, idle = _weigh(operator.pid), await _idle(operator.pid)
+        ends = [arrivals.expect(name) for name in _live()]
+        gate.touch()
+        await asyncio.gather(*ends)
+    return MemoryResult(
+        finished=finished, fresh=fresh, processed=processed, restarted=restarted, lead_fresh=lead_fresh,
+        lead_restarted=lead, first_progress=first, last_progress=last, idle_cpu=idle,
+    )  # fmt: skip
+
+
+async def _restart(place: Place) -> tuple[float, float, float]:
+    """Kill the operator while runs are under way and start it; return seconds until it leads, first and last progress."""
+    operator, names = place.operator, set(_live())
+    async with observing(place.cluster.kubeconfig, place.ours, "runs") as sights:
+        for name in sorted(names):
+            await place.client.create(WORKFLOW_RUNS, place.ours, run_of(name, "held"))
+        for name in names:
+            await sights.until(_of(name, _holds), f"{name} under way")
+        operator.kill()
+        began = time.monotonic()
+        lead = await operator.lead()
+        moved = []
+        for name in names:
+            sight = await sights.until(_of(name, lambda sight: bool(sight["at"] > began)), f"{name} going on")
+            moved.append(sight["at"] - began)
+    return lead, min(moved), max(moved)
+
+
+def _live() -> list[str]:
+    return [f"live-{number}" for number in range(_LIVE)]
+
+
+def _of(name: str, fits: Callable[[Sight], bool]) -> Callable[[Sight], bool]:
+    return lambda sight: sight["name"] == name and fits(sight)
+
+
+def _holds(sight: Sight) -> bool:
+    return bool(sight["activities"].get("held") == "Running")
+
+
+def _weigh(pid: int) -> Weight:
+    return Weight(own=resident(pid), all=sum(shared_out(one) for one in tree(pid)))
+
+
+async def _idle(pid: int) -> float:
+    before = sum(cpu_seconds(one) for one in tree(pid))
+    await asyncio.sleep(_IDLE)
+    return (sum(cpu_seconds(one) for one in tree(pid)) - before) / _IDLE
+
