@@ -38,7 +38,7 @@ class MemoryResult:
     fresh: Weight
     """Started in an empty namespace."""
     processed: Weight
-    """After it has carried that many runs out."""
+    """After it has carried that many runs out, and nothing is live."""
     restarted: Weight
     """After a restart with all of them stored, and the live ones."""
     lead_fresh: float
@@ -67,7 +67,8 @@ async def measure(place: Place, finished: int) -> MemoryResult:
     lead_fresh = await operator.lead()
     gate = operator.folder / "gate"
     place.workflow("one", [{"name": "a0", "handler": "bench:noop"}])
-    held = {"name": "held", "handler": "bench:hold", "params": {"gate": str(gate)}}
+    # An expression, so that the processes that evaluate them are there and weighed.
+    held = {"name": "held", "handler": "bench:hold", "params": {"gate": f"${{'{gate}'}}"}}
     place.workflow("held", [held, {"name": "after", "handler": "bench:noop"}])
     await asyncio.sleep(_SETTLE)
     fresh = _weigh(operator.pid)
@@ -75,10 +76,10 @@ async def measure(place: Place, finished: int) -> MemoryResult:
     async with finished_runs(place.client, place.ours) as arrivals:
         await finish_all(place.client, place.ours, "one", names, arrivals, at_once=32)
         await asyncio.sleep(_SETTLE)
-        processed = _weigh(operator.pid)
+        processed, idle = _weigh(operator.pid), await _idle(operator.pid)
         lead, first, last = await _restart(place)
         await asyncio.sleep(_SETTLE)
-        restarted, idle = _weigh(operator.pid), await _idle(operator.pid)
+        restarted = _weigh(operator.pid)
         ends = [arrivals.expect(name) for name in _live()]
         gate.touch()
         await asyncio.gather(*ends)
@@ -126,4 +127,3 @@ async def _idle(pid: int) -> float:
     before = sum(cpu_seconds(one) for one in tree(pid))
     await asyncio.sleep(_IDLE)
     return (sum(cpu_seconds(one) for one in tree(pid)) - before) / _IDLE
-

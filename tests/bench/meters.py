@@ -17,6 +17,7 @@ from tests.cluster.cluster import Cluster
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_READS: Final = ("GET", "LIST")
 _WRITES: Final = ("POST", "PUT", "PATCH", "APPLY", "DELETE")
 _SERVERS: Final = {"API server": "kube-apiserver", "etcd": "etcd"}
 """Role in the report, and the process's name."""
@@ -54,18 +55,13 @@ class Cost:
     passes: float
     conflicts: float
 
-    def count(self, verb: str, resource: str) -> int:
-        """Return how many requests of a kind there were."""
-        return sum(number for (v, r, _), number in self.requests.items() if (v, r) == (verb, resource))
+    def writes(self, *kinds: str) -> int:
+        """Return how many writes there were to these kinds, subresources apart (`workflowruns/status`)."""
+        return sum(number for (verb, kind, _), number in self.requests.items() if verb in _WRITES and kind in kinds)
 
-    @property
-    def writes(self) -> dict[str, int]:
-        """All writes by kind, most frequent first."""
-        found: Counter[str] = Counter()
-        for (verb, resource, _), number in self.requests.items():
-            if verb in _WRITES:
-                found[f"{verb} {resource}"] += number
-        return dict(found.most_common())
+    def reads(self, *kinds: str) -> int:
+        """Return how often objects of these kinds were read or listed."""
+        return sum(number for (verb, kind, _), number in self.requests.items() if verb in _READS and kind in kinds)
 
 
 class Meters:

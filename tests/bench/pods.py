@@ -70,9 +70,9 @@ class PodResult:
         return self.case.all * len(self.pairs) / sum(pair[side].seconds for pair in self.pairs)
 
     def writes(self, side: int) -> float:
-        """Writes for one pod: operator's, client's, scheduler's and kubelet's, and whoever else wrote at the time."""
-        counts = [sum(pair[side].cost.writes.values()) for pair in self.pairs]
-        return sum(counts) / (self.case.all * len(self.pairs))
+        """Writes of pods and runs for one pod, scheduler's and kubelet's included, Kubernetes Events left out."""
+        kinds = ("pods", "pods/status", "pods/binding", "workflowruns", "workflowruns/status")
+        return sum(pair[side].cost.writes(*kinds) for pair in self.pairs) / (self.case.all * len(self.pairs))
 
 
 async def measure(place: Place, cases: Sequence[PodCase], pairs: int) -> list[PodResult]:
@@ -118,7 +118,9 @@ class _Turns:
     async def _ours(self) -> Side:
         before = self.meters.read()
         client, namespace = self.place.client, self.place.ours
-        seconds = await finish_all(client, namespace, self.case.workflow, self._names, self.finished, at_once=_IN_FLIGHT)
+        seconds = await finish_all(
+            client, namespace, self.case.workflow, self._names, self.finished, at_once=_IN_FLIGHT
+        )
         return Side(seconds=seconds, cost=self._cost(before))
 
     async def _raw(self) -> Side:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,16 +69,42 @@ class CaseResult:
         """Median milliseconds of processor time for one activity, by role."""
         acts = self.case.runs * self.case.activities
         roles = self.pairs[0][side].cost.cpu
-        return {role: statistics.median(pair[side].cost.cpu[role] * 1000 / acts for pair in self.pairs) for role in roles}
-
-    def per_run(self, side: int, verb: str, resource: str) -> list[float]:
-        """Requests of a kind for one run, pair by pair. Others who use the API server at the time are counted in."""
-        return [pair[side].cost.count(verb, resource) / self.case.runs for pair in self.pairs]
+        return {
+            role: statistics.median(pair[side].cost.cpu[role] * 1000 / acts for pair in self.pairs) for role in roles
+        }
 
     @property
-    def writes_per_run(self) -> float:
-        """All our writes for one run (Kubernetes Events included), median."""
-        return statistics.median(sum(ours.cost.writes.values()) / self.case.runs for ours, _ in self.pairs)
+    def status_writes(self) -> list[float]:
+        """Our status writes for one run, pair by pair. Others who write runs at the time are counted in."""
+        return self._per_run(lambda cost: cost.writes("workflowruns/status"))
+
+    @property
+    def other_writes(self) -> list[float]:
+        """Our other writes of runs: creation, claim, tidying up."""
+        return self._per_run(lambda cost: cost.writes("workflowruns"))
+
+    @property
+    def events(self) -> list[float]:
+        """Kubernetes Events for one run; the operator limits their rate and posts the rest later."""
+        return self._per_run(lambda cost: cost.writes("events"))
+
+    @property
+    def reads(self) -> list[float]:
+        """Reads of runs, Workflows and revisions for one run."""
+        return self._per_run(lambda cost: cost.reads("workflowruns", "workflows", "controllerrevisions"))
+
+    @property
+    def passes(self) -> list[float]:
+        """The operator's passes for one run."""
+        return self._per_run(lambda cost: cost.passes)
+
+    @property
+    def conflicts(self) -> int:
+        """The operator's writes that were answered with a conflict, in all pairs."""
+        return round(sum(ours.cost.conflicts for ours, _ in self.pairs))
+
+    def _per_run(self, count: Callable[[Cost], float]) -> list[float]:
+        return [count(ours.cost) / self.case.runs for ours, _ in self.pairs]
 
     @property
     def others(self) -> float:

@@ -60,6 +60,12 @@ class KubeRecords:
         for key, body in self._bodies.items():
             yield key.namespace, (body.get("status") or {}).get("phase", "Pending")
 
+    def activity_phases(self) -> Iterator[tuple[str, str]]:
+        """Yield namespace and phase of each activity that has begun, of the live runs in memory."""
+        for key, body in self._bodies.items():
+            for activity in ((body.get("status") or {}).get("activities") or {}).values():
+                yield key.namespace, activity.get("phase", "Pending")
+
     def is_confirmed(self, run: Run) -> bool:
         """Tell whether this version came from the API server by a quorum read, or as the answer to our own write."""
         return self._confirmed.get(run.key) == run.version

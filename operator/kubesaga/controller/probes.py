@@ -44,6 +44,7 @@ class Probes:
             await self._runner.cleanup()
 
     async def _serve_metrics(self, _: web.Request) -> web.Response:
+        self._metrics.refresh()
         # A thousand series take longer than the event loop should wait.
         text = await asyncio.to_thread(self._metrics.exposition)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -24,6 +24,7 @@ from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.reconcile import reconcile
 from kubesaga.engine.snapshot import Run, Snapshot
+from kubesaga.telemetry.logs import ABOUT
 
 _log = logging.getLogger("kubesaga.state_manager")
 
@@ -51,12 +52,14 @@ class Reconciler:
     async def process(self, key: RunKey) -> datetime | None:
         """Make one pass over a run; return when to look at it again even if nothing happens."""
         began = self._clock.monotonic()
+        about = ABOUT.set({"run": key.name, "namespace": key.namespace})
         try:
             return await self._process(key)
         except Conflict:
             _log.debug("%s changed while it was being looked at; it is looked at again", key)
             return self._clock.now()
         finally:
+            ABOUT.reset(about)
             self._announcer.passed(self._clock.monotonic() - began)
 
     async def _process(self, key: RunKey, *, confirmed: bool = False) -> datetime | None:

@@ -10,7 +10,7 @@ import random
 import secrets
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -56,7 +56,7 @@ from kubesaga.kube.services import KubeServices, api_server_addresses
 from kubesaga.main.process import SystemClock, kubernetes_service, limits_of
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
-from kubesaga.telemetry.metrics import Metrics
+from kubesaga.telemetry.metrics import Metrics, Sample
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
@@ -299,10 +299,14 @@ def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, re
     """Add what only exists while leading to metrics and probes."""
     metrics, clock = base.metrics, base.clock
 
-    def live() -> list[tuple[tuple[str, ...], float]]:
-        return [((namespace, phase), float(count)) for (namespace, phase), count in Counter(records.phases()).items()]
+    def counted(phases: Iterable[tuple[str, str]]) -> list[Sample]:
+        return [(labels, float(count)) for labels, count in Counter(phases).items()]
 
-    metrics.gauge("kubesaga_runs", "Live runs by phase.", ["namespace", "phase"], live)
+    by_phase = ["namespace", "phase"]
+    metrics.gauge("kubesaga_runs", "Live runs by phase.", by_phase, lambda: counted(records.phases()))
+    metrics.gauge(
+        "kubesaga_activities", "Activities of live runs by phase.", by_phase, lambda: counted(records.activity_phases())
+    )
     metrics.plain_gauge("kubesaga_queue_depth", "Runs that wait for a pass.", lambda: float(runs.depth))
     metrics.plain_gauge(
         "kubesaga_queue_oldest_age_seconds", "How long the first of them has waited.", lambda: runs.oldest_age

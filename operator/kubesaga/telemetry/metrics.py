@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -22,6 +22,7 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = registry = CollectorRegistry()
+        self._read: list[_Read] = []
         Info("kubesaga_build", "Version of the operator.", registry=registry).info({"version": version})
         self.runs_finished = Counter(
             "kubesaga_runs_finished", "Runs that finished.", ["namespace", "workflow", "phase"], registry=registry
@@ -52,12 +53,19 @@ class Metrics:
         )
 
     def gauge(self, name: str, text: str, labels: Iterable[str], read: Callable[[], Iterable[Sample]]) -> None:
-        """Add a gauge that is read when it is scraped."""
-        self.registry.register(_Read(name, text, tuple(labels), read))
+        """Add a gauge whose samples are read by `refresh`."""
+        gauge = _Read(name, text, tuple(labels), read)
+        self._read.append(gauge)
+        self.registry.register(gauge)
 
     def plain_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Add a gauge without labels that is read when it is scraped."""
-        Gauge(name, text, registry=self.registry).set_function(read)
+        """Add a gauge without labels that is read by `refresh`."""
+        self.gauge(name, text, (), lambda: [((), read())])
+
+    def refresh(self) -> None:
+        """Read the gauges. To be called in the event loop's thread, where nothing changes meanwhile what they read."""
+        for gauge in self._read:
+            gauge.refresh()
 
     def on_request(self, verb: str, plural: str, status: int, seconds: float) -> None:
         """Count a request to the API server for a kind; status 0 means that there was no answer."""
@@ -71,14 +79,20 @@ class Metrics:
 
 
 class _Read(Collector):
+    """A gauge that shows what it read last."""
+
     def __init__(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Iterable[Sample]]) -> None:
         self._name, self._text, self._labels, self._read = name, text, labels, read
+        self._samples: list[Sample] = []
+
+    def refresh(self) -> None:
+        self._samples = list(self._read())
 
     def describe(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(self._name, self._text, labels=self._labels)
 
     def collect(self) -> Iterable[Metric]:
         family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
-        for values, number in self._read():
+        for values, number in self._samples:
             family.add_metric(list(values), number)
         yield family

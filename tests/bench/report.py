@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures as text for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tests.bench.latency import LatencyResult, percentile
+from tests.bench.memory import MemoryResult, Weight
+from tests.bench.pods import PodResult
+from tests.bench.throughput import CaseResult
+
+AIM_RATIO: Final = 0.5
+AIM_START_MS: Final = 50
+AIM_MEMORY_MB: Final = 110
+_MB: Final = 1e6
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> str:
+    """Return a table in plain text."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [_line(row, widths) for row in [head, *rows]]
+    return "\n".join(["", title, lines[0], "-" * len(lines[0]), *lines[1:], *notes])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    return "  ".join([first.strip().ljust(widths[0]), *others])
+
+
+def throughput_text(results: Sequence[CaseResult]) -> str:
+    """Return the tables of rates, requests and processor time."""
+    rates = [
+        [
+            result.case.label, *_rates(result, 0), *_rates(result, 1), *_ratio_cells(result.ratios), _percent(result.others),
+        ]
+        for result in results
+    ]  # fmt: skip
+    requests = [
+        [
+            result.case.label, str(result.case.activities + 1), _least(result.status_writes), _least(result.other_writes),
+            _least(result.events), _least(result.reads), _least(result.passes), str(result.conflicts),
+        ]
+        for result in results
+    ]  # fmt: skip
+    costs = [
+        [result.case.label, *_costs(result.cpu(0), "operator"), *_costs(result.cpu(1), "client")] for result in results
+    ]
+    both = ["API server", "etcd"]
+    return "\n".join(
+        [
+            table(
+                "Throughput: activities that do nothing, at most 32 runs at a time",
+                [
+                    "runs x activities",
+                    "runs/s",
+                    "activities/s",
+                    "raw runs/s",
+                    "raw act./s",
+                    "ratio",
+                    "min..max",
+                    "others",
+                ],
+                rates,
+                f"ratio: our rate by that of a raw client with the same writes, pair by pair, median; aim >= {AIM_RATIO}.",
+                "others: most of the machine that other processes took during a turn.",
+            ),
+            table(
+                "Requests for one run (API server's counters, the pair with fewest: whoever else is at work is counted in)",
+                ["runs x activities", "aim", "status writes", "other writes", "Events", "reads", "passes", "conflicts"],
+                requests,
+                "aim: one status write for each activity and one more. Other writes: create, claim, tidy up.",
+            ),
+            table(
+                "Processor time for one activity, ms",
+                [
+                    "runs x activities",
+                    *both,
+                    "operator",
+                    "all",
+                    *(f"raw {one}" for one in both),
+                    "raw client",
+                    "raw all",
+                ],
+                costs,
+            ),
+        ]
+    )
+
+
+def latency_text(result: LatencyResult) -> str:
+    """Return the table of latencies."""
+    named = {
+        "created -> first handler called": result.created_to_handler,
+        "created -> seen as running": result.created_to_recorded,
+        "raw client: the two writes of that": result.raw_start,
+        "handler done -> next handler called": result.step,
+        "raw client: the one write of that": result.raw_step,
+    }
+    rows = [
+        [name, _ms(percentile(values, 50)), _ms(percentile(values, 99)), str(len(values))]
+        for name, values in named.items()
+    ]
+    return table(
+        "Latency when nothing else runs, ms", ["", "median", "p99", "samples"], rows,
+        f"aim: created -> first handler called < {AIM_START_MS} ms at the median.",
+    )  # fmt: skip
+
+
+def memory_text(result: MemoryResult) -> str:
+    """Return the tables of memory and start."""
+    kept = [
+        ["just started", *_weight(result.fresh), ""],
+        [f"{result.finished} runs carried out", *_weight(result.processed), f"{result.per_processed_run / 1000:.1f}"],
+        [
+            f"restarted, {result.finished} runs stored, 10 live",
+            *_weight(result.restarted),
+            f"{result.per_stored_run / 1000:.1f}",
+        ],
+    ]
+    starts = [
+        ["nothing stored", f"{result.lead_fresh:.2f}", "", ""],
+        [
+            f"{result.finished} finished, 10 live after a kill", f"{result.lead_restarted:.2f}",
+            f"{result.first_progress:.2f}", f"{result.last_progress:.2f}",
+        ],
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            table(
+                "Memory of the operator, MB", ["", "operator", "with CEL processes", "KB a finished run"], kept,
+                f"aim: < {AIM_MEMORY_MB} MB. Idle, the operator takes {result.idle_cpu * 100:.1f} % of one processor.",
+            ),
+            table("Start, seconds from exec", ["", "leads", "first progress", "all 10"], starts),
+        ]
+    )  # fmt: skip
+
+
+def pods_text(results: Sequence[PodResult]) -> str:
+    """Return the table of pods."""
+    rows = [
+        [
+            result.case.label, f"{result.rate(0):.2f}", f"{result.rate(1):.2f}", *_ratio_cells(result.ratios),
+            f"{result.writes(0):.1f}", f"{result.writes(1):.1f}", _ms(percentile(result.gaps, 50)) if result.gaps else "",
+        ]
+        for result in results
+    ]  # fmt: skip
+    return table(
+        "Pods: one container that ends at once", ["runs x pods", "pods/s", "raw pods/s", "ratio", "min..max", "writes/pod", "raw", "gap ms"],
+        rows, "The node is the limit: kubelet and container runtime, not the operator.",
+        "gap: a pod seen as succeeded -> the next one of its run seen, median.",
+    )  # fmt: skip
+
+
+def throughput_json(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+    """Return the figures of the throughput."""
+    return [
+        {
+            "case": result.case.label, "runs_per_s": [result.rate(0), result.rate(1)], "ratio": statistics.median(result.ratios),
+            "ratios": result.ratios, "status_writes_per_run": result.status_writes, "other_writes_per_run": result.other_writes,
+            "events_per_run": result.events, "reads_per_run": result.reads, "passes_per_run": result.passes,
+            "conflicts": result.conflicts, "cpu_ms_per_activity": dict(result.cpu(0)),
+            "raw_cpu_ms_per_activity": dict(result.cpu(1)), "others": result.others,
+        }
+        for result in results
+    ]  # fmt: skip
+
+
+def pods_json(results: Sequence[PodResult]) -> list[dict[str, Any]]:
+    """Return the figures of the pods."""
+    return [
+        {
+            "case": result.case.label, "pods_per_s": [result.rate(0), result.rate(1)], "ratios": result.ratios,
+            "writes_per_pod": [result.writes(0), result.writes(1)], "gaps_s": result.gaps,
+        }
+        for result in results
+    ]  # fmt: skip
+
+
+def _rates(result: CaseResult, side: int) -> list[str]:
+    rate = result.rate(side)
+    return [f"{rate:.1f}", f"{rate * result.case.activities:.0f}"]
+
+
+def _ratio_cells(ratios: Sequence[float]) -> list[str]:
+    return [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}..{max(ratios):.2f}"]
+
+
+def _costs(cpu: Mapping[str, float], who: str) -> list[str]:
+    roles = ["API server", "etcd", who]
+    known = [cpu.get(role) for role in roles]
+    total = sum(value for value in known if value is not None)
+    return [*("?" if value is None else f"{value:.2f}" for value in known), f"{total:.2f}"]
+
+
+def _least(values: Sequence[float]) -> str:
+    return f"{min(values):.2f}".removesuffix(".00")
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}"
+
+
+def _weight(weight: Weight) -> list[str]:
+    return [f"{weight.own / _MB:.1f}", f"{weight.all / _MB:.1f}"]
