@@ -7,6 +7,7 @@ import asyncio
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from tests.bench.observer import Sight, Sights, observing
@@ -88,7 +89,7 @@ def _start(sights: Sights, name: str) -> tuple[float, float]:
 
 def _steps(sights: Sights, name: str) -> list[float]:
     stamps = _stamps(sights.of(name))
-    return [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(stamps)]
 
 
 def _stamps(seen: list[Sight]) -> list[float]:

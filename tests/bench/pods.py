@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from tests.bench.meters import Cost, Meters, cost
@@ -165,8 +166,4 @@ def _gaps(sights: Sights, case: PodCase) -> list[float]:
             runs.setdefault(sight["run"], []).append(sight["name"])
         if sight["phase"] == "Succeeded":
             succeeded.setdefault(sight["name"], sight["at"])
-    return [
-        added[later] - succeeded[earlier]
-        for names in runs.values()
-        for earlier, later in zip(names, names[1:], strict=False)
-    ]
+    return [added[later] - succeeded[earlier] for names in runs.values() for earlier, later in pairwise(names)]
