@@ -50,7 +50,8 @@ class Settings:
     """Largest output of one activity, as JSON. A larger one fails the activity with OutputTooLarge."""
 
     max_run_bytes: int = 921600
-    """Largest status of one run, as JSON (etcd refuses objects of about 1.5 MiB). The output that would pass it fails with OutputTooLarge."""
+    """Largest record of one run: inputs, variables, and what its activities are given and put out, as JSON (etcd refuses
+    objects of about 1.5 MiB). The activity whose params or output would pass it fails."""
 
     pod_start_timeout: float = 300.0
     """How long a pod may fail to start (image not pulled, not schedulable) before its attempt fails with that reason."""

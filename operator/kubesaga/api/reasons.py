@@ -98,5 +98,5 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.SUSPENDED: "The run is suspended: nothing new starts.",
     Reason.NOT_SUSPENDED: "The run is not suspended.",
     Reason.VALID: "The Workflow is valid; runs work from the current revision.",
-    Reason.SPEC_CHANGED: "The run's spec was changed after its start; the run goes on with what it was started with.",
+    Reason.SPEC_CHANGED: "The run's spec was changed after its start; the run goes on as it was started, but its event cannot be read any more.",
 }

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from kubesaga.api.run import ActivityPhase, ActivityStatus
 from kubesaga.engine.decision import Decision, Note, Start
-from kubesaga.engine.snapshot import Run
+from kubesaga.engine.definition import Definition
+from kubesaga.engine.snapshot import Run, Snapshot
 
 if TYPE_CHECKING:
     from kubesaga.telemetry.metrics import Metrics
@@ -34,8 +34,8 @@ class Announcer:
         if self._metrics is not None:
             self._metrics.pass_duration.observe(seconds)
 
-    def announce(self, run: Run, decision: Decision, before: dict[str, ActivityStatus]) -> None:
-        """Announce what a pass changed. `run` is as it is now, `before` its activities as they were."""
+    def announce(self, run: Run, decision: Decision, before: Snapshot) -> None:
+        """Announce what a pass changed. `run` is as it is now, `before` what the pass began with."""
         for note in decision.notes:
             self._log(run, note)
             if note.event and self._post is not None:
@@ -51,15 +51,16 @@ class Announcer:
         _log.log(logging.WARNING if note.warning else logging.INFO, note.message, extra=about)
 
 
-def _count(metrics: Metrics, run: Run, decision: Decision, before: dict[str, ActivityStatus]) -> None:
+def _count(metrics: Metrics, run: Run, decision: Decision, before: Snapshot) -> None:
     status = decision.status
     workflow = run.spec.workflow_ref.name if run.spec.workflow_ref else ""
     for effect in decision.effects:
         if isinstance(effect, Start):
             metrics.attempts_started.labels(workflow, str(effect.kind)).inc()
+    steps = before.definition.steps if isinstance(before.definition, Definition) else {}
     for name, activity in status.activities.items():
-        if activity is not before.get(name) and activity.phase is not ActivityPhase.RUNNING:
-            kind = "pod" if activity.pod_name else "in_process"
+        if activity.phase.ended and activity is not before.run.status.activities.get(name):
+            kind = str(steps[name].kind) if name in steps else ""
             reason = str(activity.error.reason) if activity.error else ""
             metrics.activities_ended.labels(workflow, kind, str(activity.phase), reason).inc()
     if status.phase is not None and status.finished and decision.notes:

@@ -12,14 +12,14 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 
-from kubesaga.api.names import MANAGED_BY, MANAGED_BY_LABEL, WORKFLOW_LABEL, label_value
+from kubesaga.api.names import WORKFLOW_LABEL, label_value
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.loader import Loaded, Loader
 from kubesaga.controller.records import Conflict, Records
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.decision import Decision, Start, Tidy
+from kubesaga.engine.decision import Decision, Tidy
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.reconcile import reconcile
@@ -70,13 +70,12 @@ class Reconciler:
         run = loaded.snapshot.run
         await self._actuator.abandon(key, keep=run.uid)
         decision = await self._decide(loaded.snapshot)
-        before = run.status.activities
         run = await self._write_down(run, loaded, decision)
-        if _starts(decision) and not self._records.is_confirmed(run):
+        if _acts(decision) and not (confirmed or self._records.is_confirmed(run)):
             # Nothing was written, so nothing has proved that this copy is the present: an attempt that it shows under way
-            # may have ended long ago. Look again, at the record itself.
+            # may have ended long ago, one that it does not know of may be at work. Look again, at the record itself.
             return await self._process(key, confirmed=True)
-        self._announcer.announce(run, decision, before)
+        self._announcer.announce(run, decision, loaded.snapshot)
         await self._actuator.perform(run, [effect for effect in decision.effects if not isinstance(effect, Tidy)])
         if any(isinstance(effect, Tidy) for effect in decision.effects):
             await self._records.tidy(run)
@@ -100,11 +99,9 @@ class Reconciler:
 
 
 def _labels_of(run: Run) -> dict[str, str]:
-    labels = {MANAGED_BY_LABEL: MANAGED_BY}
-    if run.spec.workflow_ref is not None:
-        labels[WORKFLOW_LABEL] = label_value(run.spec.workflow_ref.name)
-    return labels
+    return {WORKFLOW_LABEL: label_value(run.spec.workflow_ref.name)} if run.spec.workflow_ref is not None else {}
 
 
-def _starts(decision: Decision) -> bool:
-    return any(isinstance(effect, Start) for effect in decision.effects)
+def _acts(decision: Decision) -> bool:
+    """Tell whether there are deeds whose only guard is the status; Tidy is a compare-and-swap of its own."""
+    return any(not isinstance(effect, Tidy) for effect in decision.effects)

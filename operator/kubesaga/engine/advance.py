@@ -104,6 +104,9 @@ def _begin(draft: Draft, step: Step) -> None:
     except ExpressionError as error:
         draft.end(step.name, ActivityPhase.FAILED, Reason.EXPRESSION_FAILED, str(error), retryable=False)
         return
+    if (told := draft.excess(given, env)) is not None:
+        draft.end(step.name, ActivityPhase.FAILED, Reason.INVALID_INPUT, told, retryable=False)
+        return
     draft.move(
         step.name, ActivityPhase.RUNNING, id=activity_id(draft.run.uid, step.name), attempt=1, start_time=draft.now,
         input=given or None, env=env or None,

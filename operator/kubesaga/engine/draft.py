@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityError, ActivityPhase, ActivityStatus, Stopping
@@ -17,6 +18,8 @@ from kubesaga.engine.snapshot import Run, Snapshot
 from kubesaga.engine.transitions import moved_activity
 
 _PENDING = ActivityStatus(phase=ActivityPhase.PENDING)
+_LARGE: Final = 1024
+_MANY: Final = 64
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +76,21 @@ class Draft:
         self.note(reason, f"{name} ended as {phase}: {message}", activity=name, warning=True)
         if phase.went_wrong and not self.definition.steps[name].final:
             self.fail_run(Reason.ACTIVITY_FAILED, f"{name}: {reason}: {message}")
+
+    def excess(self, *values: Any) -> str | None:
+        """Return a sentence if the run's record would be too large with these values in it; None if it would not.
+
+        What is recorded already is only counted once values are large, or many: it costs time.
+        """
+        new = len(json.dumps(values, default=str))
+        limit = self.snapshot.limits.max_run_bytes
+        size = new
+        if new >= _LARGE or len(self.activities) >= _MANY:
+            kept = [[status.input, status.output, status.env] for status in self.activities.values()]
+            size += len(json.dumps([self.inputs, self.variables, kept], default=str))
+        if size <= limit:
+            return None
+        return f"the run's record would be {size} bytes with this; the limit of a run is {limit} bytes"
 
     def order_to_stop(self, name: str, phase: ActivityPhase, reason: Reason, message: str) -> None:
         """Write down that an activity is to stop and how it will count once it has; the first order holds."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,10 +44,11 @@ def json_type(value: Any) -> str:
     return next((word for kind, word in words if isinstance(value, kind)), "an object")
 
 
-def resolve_inputs(declared: list[Input], given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_inputs(declared: list[Input], given: Mapping[str, Any], max_bytes: int | None = None) -> dict[str, Any]:
     """Return all inputs with defaults filled in; one that is neither given nor has a default is null.
 
-    Raises InvalidSpec with a problem for each input that is missing, unknown or of the wrong type.
+    Raises InvalidSpec with a problem for each input that is missing, unknown or of the wrong type, and where all together
+    are larger, as JSON, than `max_bytes`.
     """
     problems = [_unknown(name, declared) for name in given if all(name != known.name for known in declared)]
     values: dict[str, Any] = {}
@@ -61,6 +63,8 @@ def resolve_inputs(declared: list[Input], given: Mapping[str, Any]) -> dict[str,
         elif not type_matches(value, known.type):
             problems.append(Problem(path, f"must be of type {known.type}, but is {json_type(value)}"))
         values[known.name] = value
+    if max_bytes is not None and (size := len(json.dumps(values, default=str))) > max_bytes:
+        problems.append(Problem("spec.inputs", f"are {size} bytes together; a run takes {max_bytes} bytes of inputs"))
     if problems:
         raise InvalidSpec(problems)
     return values

@@ -58,7 +58,7 @@ def _draft(snapshot: Snapshot, definition: Definition, now: datetime, evaluator:
     begun = status.phase is not None
     notes: list[Note] = []
     if not begun:
-        inputs = resolve_inputs(definition.spec.inputs, run.spec.inputs or {})
+        inputs = resolve_inputs(definition.spec.inputs, run.spec.inputs or {}, snapshot.limits.max_run_bytes // 2)
         variables = {**(definition.spec.variables or {}), **inputs}
         status = status.model_copy(
             update={"workflow_revision": snapshot.revision, "spec_digest": run.spec_digest, "start_time": now}

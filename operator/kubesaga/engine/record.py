@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from kubesaga.api.reasons import Reason
@@ -50,11 +49,6 @@ def _succeed(draft: Draft, step: Step, output: Any) -> None:
         said = output.get("message") or output.get("error") or "its output says success: false"
         draft.end(step.name, ActivityPhase.FAILED, Reason.REPORTED_FAILURE, str(said), output=output)
         return
-    if (size := _size_with(draft, output)) > draft.snapshot.limits.max_run_bytes:
-        limit = draft.snapshot.limits.max_run_bytes
-        told = f"with this output the run's record would be {size} bytes; the limit of a run is {limit} bytes"
-        draft.end(step.name, ActivityPhase.FAILED, Reason.OUTPUT_TOO_LARGE, told, retryable=False)
-        return
     order = 1 + max((status.completion_order or 0 for status in draft.activities.values()), default=0)
     try:
         changed = render(step.activity.set or {}, {**scope_of(draft), "output": output}, draft.evaluator, "set")
@@ -70,21 +64,15 @@ def _succeed(draft: Draft, step: Step, output: Any) -> None:
             completion_order=order,
         )
         return
+    if (excess := draft.excess(output, changed)) is not None:
+        draft.end(step.name, ActivityPhase.FAILED, Reason.OUTPUT_TOO_LARGE, excess, retryable=False)
+        return
     draft.variables |= changed
     draft.move(
         step.name, ActivityPhase.SUCCEEDED, output=output, completion_time=draft.now, completion_order=order,
         stopping=None, reason=None, message=None,
     )  # fmt: skip
     draft.note("ActivitySucceeded", f"{step.name} succeeded", activity=step.name)
-
-
-def _size_with(draft: Draft, output: Any) -> int:
-    """Bytes of the run's values with one more output, as JSON; only counted once outputs are large enough to matter."""
-    new = len(json.dumps(output, default=str))
-    if new < 1024 and len(draft.activities) < 64:
-        return new
-    kept = sum(len(json.dumps([s.input, s.output, s.env], default=str)) for s in draft.activities.values())
-    return kept + new + len(json.dumps(draft.variables, default=str))
 
 
 def _record_absence(draft: Draft, step: Step) -> None:

@@ -72,6 +72,9 @@ def _conclude(draft: Draft) -> dict[str, Any] | None:
     except ExpressionError as error:
         draft.fail_run(Reason.EXPRESSION_FAILED, str(error))
         return None
+    if (excess := draft.excess(outputs)) is not None:
+        draft.fail_run(Reason.OUTPUT_TOO_LARGE, f"outputs: {excess}")
+        return None
     draft.reason = Reason.ALL_SUCCEEDED
     return outputs or None
 

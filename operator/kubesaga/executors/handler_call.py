@@ -131,7 +131,7 @@ class HandlerCall:
             "Handler %s of run %s, activity %s, attempt %d failed",
             self._handler.id, attempt.run, attempt.id.activity, attempt.id.number,
             exc_info=error,
-            extra={"run": str(attempt.run), "activity": attempt.id.activity, "attempt": attempt.id.number},
+            extra={"run": attempt.run.name, "namespace": attempt.run.namespace, "activity": attempt.id.activity, "attempt": attempt.id.number},
         )  # fmt: skip
         return Failed(reason=Reason.HANDLER_FAILED, message=shortened(_text(error)))
 

@@ -34,6 +34,7 @@ from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Kind
 from kubesaga.engine.snapshot import Run
+from kubesaga.errors import InvalidSettings
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.executors.egress import EgressGuard, SystemLookup
 from kubesaga.executors.egress_policy import EgressPolicy
@@ -104,6 +105,7 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
     """Run the operator until it is told to stop or loses its Lease; return the exit status."""
     logs.configure(settings.log_level, settings.log_format)
     load_handlers(settings.handlers)
+    EgressPolicy(settings.egress_allow)  # what cannot be read is said now, and not only on leading
     clock, metrics = SystemClock(), Metrics(__version__)
     task = asyncio.current_task()
     assert task is not None
@@ -123,7 +125,11 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
             alive={}, ready={},
         )  # fmt: skip
         probes = Probes(metrics, alive=base.alive, ready=base.ready)
-        port = await probes.start(settings.http_host, settings.http_port)
+        try:
+            port = await probes.start(settings.http_host, settings.http_port)
+        except OSError as error:
+            told = f"KUBESAGA_HTTP_HOST, KUBESAGA_HTTP_PORT: cannot listen at {settings.http_host}:{settings.http_port}: {error.strerror}"
+            raise InvalidSettings(told) from error
         stack.push_async_callback(probes.close)
         _log.info("kubesaga %s serves /metrics, /healthz and /readyz on port %d", __version__, port)
         elector = _elector(base)
@@ -135,7 +141,8 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
             )
             await _lead(base, elector)
         except asyncio.CancelledError:
-            _log.info("kubesaga stops")
+            pass  # told to stop while another replica leads
+        _log.info("kubesaga stops")
     return 0
 
 
@@ -230,13 +237,23 @@ async def _watch(base: _Base, shell: _Shell) -> None:
     async def credentials() -> Credentials:
         return base.client.credentials
 
-    await kopf.operator(
+    # Not kopf.operator: at the end that waits five seconds for, and then cancels, every task of the process that is newer
+    # than it, ours included.
+    tasks = await kopf.spawn_tasks(
         registry=registry_of(shell, credentials),
         settings=settings_of(random.random),
         standalone=True,
         clusterwide=not base.settings.namespaces,
         namespaces=base.settings.namespaces,
     )
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _post_to(poster: EventPoster) -> Post:

@@ -291,8 +291,14 @@ def test_a_spec_changed_after_the_start_is_reported_and_not_followed() -> None:
 
 
 def test_values_of_a_pods_environment_are_text() -> None:
-    env = [{"name": "N", "value": "${inputs.n}"}, {"name": "T", "value": "${inputs.t}"}, {"name": "S", "value": "$${HOME}"}]
-    flow = definition({"name": "pack", "pod": {"image": "x", "env": env}}, inputs=[{"name": "n", "type": "number"}, {"name": "t"}])
+    env = [
+        {"name": "N", "value": "${inputs.n}"},
+        {"name": "T", "value": "${inputs.t}"},
+        {"name": "S", "value": "$${HOME}"},
+    ]
+    flow = definition(
+        {"name": "pack", "pod": {"image": "x", "env": env}}, inputs=[{"name": "n", "type": "number"}, {"name": "t"}]
+    )
     told = decide(snapshot(flow, spec={"inputs": {"n": 3, "t": "three"}})).status
     assert told.activities["pack"].env == {"N": "3", "T": "three", "S": "${HOME}"}
 
@@ -300,3 +306,43 @@ def test_values_of_a_pods_environment_are_text() -> None:
 def test_text_that_only_looks_like_an_expression_stops_nobody() -> None:
     flow = definition({"name": "pack", "pod": {"image": "x", "args": ["echo '${'"]}}, description="costs ${")
     assert not flow.has_expressions
+
+
+LARGE = "y" * 3000
+
+
+@pytest.mark.parametrize(
+    ("activity", "reason"),
+    [
+        pytest.param(
+            {"params": {"a": "${inputs.x}", "b": "${inputs.x}"}}, "InvalidInput", id="params that repeat a large input"
+        ),
+        pytest.param(
+            {"set": {"a": "${inputs.x}", "b": "${inputs.x}"}},
+            "OutputTooLarge",
+            id="variables that repeat a large input",
+        ),
+    ],
+)
+def test_no_value_makes_the_record_larger_than_the_api_server_takes(activity: dict[str, Any], reason: str) -> None:
+    flow = definition({"name": "a", "handler": "a", **activity}, inputs=[{"name": "x"}])
+    given: dict[str, Any] = {"spec": {"inputs": {"x": LARGE}}, "limits": Limits(max_run_bytes=10_000)}
+    told = decide(snapshot(flow, **given)).status
+    told = decide(snapshot(flow, told, {"a": went_well()}, **given)).status if told.phase == "Running" else told
+    assert (told.phase, told.activities["a"].error and told.activities["a"].error.reason) == ("Failed", reason)
+
+
+def test_outputs_of_a_run_are_bounded_too() -> None:
+    flow = definition("a", inputs=[{"name": "x"}], outputs={"a": "${inputs.x}", "b": "${inputs.x}"})
+    given: dict[str, Any] = {"spec": {"inputs": {"x": LARGE}}, "limits": Limits(max_run_bytes=10_000)}
+    told = decide(snapshot(flow, decide(snapshot(flow, **given)).status, {"a": went_well()}, **given)).status
+    assert (told.phase, told.reason) == ("Failed", "OutputTooLarge")
+
+
+def test_inputs_of_a_run_are_bounded() -> None:
+    told = decide(
+        snapshot(
+            definition("a", inputs=[{"name": "x"}]), spec={"inputs": {"x": LARGE}}, limits=Limits(max_run_bytes=4000)
+        )
+    ).status
+    assert (told.phase, told.reason) == ("Failed", "InvalidInput")

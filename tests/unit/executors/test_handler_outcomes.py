@@ -167,7 +167,7 @@ async def test_the_traceback_is_logged_with_run_and_activity(world, caplog):
     with caplog.at_level(logging.ERROR, "kubesaga.activity_executor"):
         await world.call(fails, activity="assign")
     (record,) = caplog.records
-    assert (record.run, record.activity, record.attempt) == ("support/ticket-1", "assign", 1)
+    assert (record.namespace, record.run, record.activity, record.attempt) == ("support", "ticket-1", "assign", 1)
     assert record.exc_info[2].tb_next.tb_frame.f_code.co_name == "fails"
 
 

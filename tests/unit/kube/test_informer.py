@@ -314,6 +314,14 @@ async def test_a_silent_stream_is_replaced_at_once(server: ApiServer, client: Ku
     assert set(clock.slept) == {0.0}
 
 
+async def test_a_server_that_says_nothing_for_long_is_listed_anew_so_that_idle_is_told_from_dead(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    memory = Memory(client, clock, silence=0.03)
+    async with memory.running():
+        await until(lambda: sum("watch=1" not in request.path for request in server.requests) >= 3)
+
+
 async def test_a_server_that_ends_every_watch_at_once_does_not_make_it_spin(
     server: ApiServer, client: KubeClient, clock: Clock
 ) -> None:
