@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kubesaga: sagas for Kubernetes. This module holds the names that the author of a handler imports, and nothing else."""
 
-from kubesaga.executors.registry import Context, activity
+from kubesaga.executors.registry import Context, NotRetryable, activity
 
 __version__ = "0.1.0"
-__all__ = ["Context", "__version__", "activity"]
+__all__ = ["Context", "NotRetryable", "__version__", "activity"]

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
-from kubesaga.api.workflow import Activity, HttpActivity, WorkflowSpec
+from kubesaga.api.workflow import Activity, ErrorHandling, HttpActivity, WorkflowErrorHandling, WorkflowSpec
 from kubesaga.errors import InvalidSpec, KubesagaError, Problem
 
 MAX_NESTING: Final = 64
@@ -32,13 +32,15 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "errorHandling", "compensation", "concurrency", "ttlAfterFinished", "deletionPolicy",
+        ("suspend", "triggers", "compensation", "concurrency", "ttlAfterFinished", "deletionPolicy",
          "successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
     ),
     Activity: frozenset(
         ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",
-         "compensation", "errorHandling", "retry", "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
+         "compensation", "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
     ),
+    ErrorHandling: frozenset(("fallback", "strategy")),
+    WorkflowErrorHandling: frozenset(("workflowError",)),
     HttpActivity: frozenset(("auth",)),
     WorkflowRunSpec: frozenset(("priority", "debug", "replayOf")),
 }  # fmt: skip

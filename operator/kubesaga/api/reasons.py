@@ -29,6 +29,8 @@ class Reason(StrEnum):
     OUTPUT_INVALID = "OutputInvalid"
     REPORTED_FAILURE = "ReportedFailure"
     OUTCOME_UNKNOWN = "OutcomeUnknown"
+    RETRY_BUDGET_EXCEEDED = "RetryBudgetExceeded"
+    NOT_RETRYABLE = "NotRetryable"
     # a pod
     CONTAINER_FAILED = "ContainerFailed"
     OOM_KILLED = "OOMKilled"
@@ -76,6 +78,8 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.OUTPUT_INVALID: "The output is not JSON, or not a JSON object where one is needed.",
     Reason.REPORTED_FAILURE: "The output says `success: false`.",
     Reason.OUTCOME_UNKNOWN: "Nobody knows how the attempt ended; it may have had its effect.",
+    Reason.RETRY_BUDGET_EXCEEDED: "There was no time left in the retry `budget` for another attempt.",
+    Reason.NOT_RETRYABLE: "The handler raised `kubesaga.NotRetryable`: another attempt could not help.",
     Reason.CONTAINER_FAILED: "The container ended with an exit code other than 0.",
     Reason.OOM_KILLED: "The container used more memory than its limit and was killed.",
     Reason.IMAGE_PULL_BACK_OFF: "The image could not be pulled in time.",

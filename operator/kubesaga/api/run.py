@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
@@ -17,6 +18,7 @@ class RunPhase(StrEnum):
     """A run in one word. The last three are final: a finished run never starts again."""
 
     RUNNING = "Running"
+    WAITING = "Waiting"
     PAUSED = "Paused"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
@@ -33,6 +35,7 @@ class ActivityPhase(StrEnum):
 
     PENDING = "Pending"
     RUNNING = "Running"
+    RETRYING = "Retrying"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SKIPPED = "Skipped"
@@ -42,7 +45,7 @@ class ActivityPhase(StrEnum):
     @property
     def ended(self) -> bool:
         """Tell whether nothing will change any more."""
-        return self not in (ActivityPhase.PENDING, ActivityPhase.RUNNING)
+        return self not in (ActivityPhase.PENDING, ActivityPhase.RUNNING, ActivityPhase.RETRYING)
 
     @property
     def satisfies(self) -> bool:
@@ -105,7 +108,7 @@ class ActivityError(Model):
     message: str = ""
     """Why, in a sentence for people."""
     retryable: bool = True
-    """False where another attempt could not help. Nothing is retried yet."""
+    """False where another attempt could not help, as far as its executor can tell."""
 
 
 class Stopping(Model):
@@ -121,6 +124,21 @@ class Stopping(Model):
     """When the order was given."""
 
 
+class FailedAttempt(Model):
+    """One attempt that failed and was followed by another."""
+
+    number: int
+    """From 1."""
+    start_time: Time | None = None
+    """When it was started."""
+    completion_time: Time
+    """When its end was recorded."""
+    error: ActivityError
+    """How it failed."""
+    charged: bool = True
+    """It counts toward `maxAttempts`; an eviction or a lost node does not."""
+
+
 class ActivityStatus(Model):
     """What is known of one activity of a run."""
 
@@ -131,7 +149,15 @@ class ActivityStatus(Model):
     attempt: int | None = None
     """Number of the current or last attempt, from 1."""
     start_time: Time | None = None
-    """When its attempt was written down, just before it was started."""
+    """When its first attempt was written down, just before it was started."""
+    attempt_start_time: Time | None = None
+    """When the current attempt was written down, from the second on."""
+    next_attempt_time: Time | None = None
+    """When the next attempt may start. An absolute time: a restart of the operator neither shortens nor repeats the wait."""
+    failures: int | None = None
+    """How many attempts failed that count toward `maxAttempts`."""
+    attempts: list[FailedAttempt] | None = None
+    """The attempts that failed and were followed by another; the last ten of them."""
     completion_time: Time | None = None
     """When it was recorded as ended."""
     completion_order: int | None = None
@@ -156,6 +182,11 @@ class ActivityStatus(Model):
     """How often the operator died during this attempt; it was started again under the same idempotency key."""
     stopping: Stopping | None = None
     """The order to stop, while it has not been confirmed."""
+
+    @property
+    def attempt_started(self) -> datetime | None:
+        """When the current attempt was written down."""
+        return self.attempt_start_time or self.start_time
 
 
 ActivityMap = Annotated[dict[str, ActivityStatus], WithJsonSchema(OPAQUE_OBJECT)]

@@ -161,6 +161,46 @@ class Resources(Model):
     """What it may use at most; above its memory limit it is killed (OOMKilled)."""
 
 
+class Backoff(Model):
+    """How long to wait before another attempt (S121, S122): `initial`, then `multiplier` times as long each time."""
+
+    initial: Duration | None = None
+    """Before the second attempt. Default: 1s."""
+    multiplier: Annotated[float, Field(ge=1, le=100)] | None = None
+    """How much longer each wait is than the one before. Default: 2."""
+    max: Duration | None = None
+    """The longest wait. Default: 1m."""
+    jitter: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Each wait is longer or shorter by up to this share, so that not all come back at once. Default: 0.1."""
+
+
+class Retry(Model):
+    """When a failed activity is tried again. What is not given here is the Workflow's, then the default."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The most attempts, the first included (S120). Evictions and lost nodes do not count. Default: 3."""
+    backoff: Backoff | None = None
+    """How long to wait before another attempt."""
+    when: Expression | None = None
+    """A CEL condition over `error` {reason, message, retryable} and the other roots. Default: `error.retryable`."""
+    budget: Duration | None = None
+    """No further attempt starts later than this after the first one started. Default: none."""
+
+
+class ErrorHandling(Model):
+    """What happens when an activity fails."""
+
+    retry: Retry | None = None
+    """Trying again."""
+
+
+class WorkflowErrorHandling(Model):
+    """What happens when something fails."""
+
+    activity_error: ErrorHandling | None = None
+    """The default of every activity, field by field."""
+
+
 class Activity(Model):
     """One step: exactly one of `pod`, `http` and `handler`, and what stands around it."""
 
@@ -206,6 +246,8 @@ class Activity(Model):
     """Variables to set after success, from `${output…}`."""
     resources: Resources | None = None
     """Of a pod; overrides the Workflow's, field by field."""
+    error_handling: ErrorHandling | None = None
+    """What happens when it fails; overrides the Workflow's `errorHandling.activityError`, field by field."""
 
 
 class WorkflowSpec(Model):
@@ -246,6 +288,8 @@ class WorkflowSpec(Model):
     """Default of the pods of all activities."""
     service_account_name: ObjectName | None = None
     """ServiceAccount of the pods. Its token is not mounted."""
+    error_handling: WorkflowErrorHandling | None = None
+    """What happens when something fails."""
     timeout: Duration | None = None
     """Longest time of a whole run, from its start. `finally` has the same time again, from its own start."""
 
@@ -284,6 +328,6 @@ def resource_kind() -> dict[str, Any]:
 
 
 __all__ = [
-    "MAX_ACTIVITIES", "Activity", "Condition", "EnvSource", "EnvVar", "HttpActivity", "Input", "InputType", "KeySelector",
-    "PodActivity", "ResourceList", "Resources", "WorkflowSpec", "WorkflowStatus", "resource_kind",
+    "MAX_ACTIVITIES", "Activity", "Backoff", "Condition", "EnvSource", "EnvVar", "ErrorHandling", "HttpActivity", "Input", "InputType", "KeySelector",
+    "PodActivity", "ResourceList", "Resources", "Retry", "WorkflowErrorHandling", "WorkflowSpec", "WorkflowStatus", "resource_kind",
 ]  # fmt: skip

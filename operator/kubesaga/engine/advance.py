@@ -12,6 +12,7 @@ from kubesaga.api.run import ActivityPhase
 from kubesaga.engine.definition import Kind, Step, rendered_env
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.expressions import ExpressionError, condition, render
+from kubesaga.engine.retrying import cancel_waiting, give_up, start_due
 from kubesaga.engine.scope import scope_of
 
 
@@ -25,12 +26,15 @@ def turn(draft: Draft) -> None:
         told = f"the run took longer than {draft.definition.spec.timeout}"
         draft.fail_run(Reason.DEADLINE_EXCEEDED, told)
         _stop_all(draft, draft.definition.main, Reason.DEADLINE_EXCEEDED, told)
+    if draft.reason is not None:
+        give_up(draft, draft.definition.main)
     if draft.finally_deadline is not None and draft.now >= draft.finally_deadline:
         told = f"finally took longer than {draft.definition.spec.timeout}"
         _stop_all(draft, draft.definition.final, Reason.DEADLINE_EXCEEDED, told)
 
 
 def _stop_all(draft: Draft, steps: list[Step], reason: Reason, message: str) -> None:
+    cancel_waiting(draft, steps, reason, message)
     for step in draft.running(steps):
         draft.order_to_stop(step.name, ActivityPhase.CANCELLED, reason, message)
 
@@ -39,6 +43,7 @@ def advance(draft: Draft) -> None:
     """Start every activity that may start now; a skipped one lets its dependents start in the same pass."""
     if draft.ending is not None or draft.run.spec.suspend:
         return
+    start_due(draft)
     while draft.reason is None and (ready := _ready(draft)):
         for step in ready:
             if draft.reason is None:
@@ -59,7 +64,7 @@ def _ready(draft: Draft) -> list[Step]:
 def main_is_over(draft: Draft) -> bool:
     """Tell whether nothing before `finally` runs, and nothing more of it will."""
     main = draft.definition.main
-    if draft.running(main):
+    if draft.active(main):
         return False
     return draft.reason is not None or not _ready(draft)
 
@@ -71,7 +76,7 @@ def _advance_finally(draft: Draft) -> None:
     if draft.finally_start_time is None:
         draft.finally_start_time = draft.now
     late = draft.finally_deadline is not None and draft.now >= draft.finally_deadline
-    while not late and not draft.running(final):
+    while not late and not draft.active(final):
         pending = [step for step in final if draft.of(step.name).phase is ActivityPhase.PENDING]
         if not pending:
             return
@@ -81,7 +86,7 @@ def _advance_finally(draft: Draft) -> None:
 def final_is_over(draft: Draft) -> bool:
     """Tell whether everything of `finally` has ended, or its time is up."""
     final = draft.definition.final
-    if draft.running(final):
+    if draft.active(final):
         return False
     late = draft.finally_deadline is not None and draft.now >= draft.finally_deadline
     return late or all(draft.of(step.name).phase.ended for step in final)

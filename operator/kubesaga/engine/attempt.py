@@ -72,6 +72,8 @@ class Failed:
     message: str = ""
     retryable: bool = True
     output: Any = None
+    retry_after: float | None = None
+    """Seconds that the other side asked to wait before another attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

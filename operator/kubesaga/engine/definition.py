@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import Any
 
 from kubesaga.api.fields import parse_duration
-from kubesaga.api.workflow import Activity, EnvVar, ResourceList, Resources, WorkflowSpec
+from kubesaga.api.workflow import Activity, EnvVar, ErrorHandling, ResourceList, Resources, Retry, WorkflowSpec
 from kubesaga.engine.expressions import expressions_in
+from kubesaga.engine.retries import DEFAULT, RetryPolicy, policy_of
 
 
 class Kind(StrEnum):
@@ -36,6 +37,7 @@ class Step:
     needs: tuple[str, ...]
     timeout: timedelta | None
     resources: Resources | None
+    retry: RetryPolicy = DEFAULT
     final: bool = False
     """It belongs to `finally`."""
 
@@ -112,7 +114,7 @@ def compile_definition(name: str, spec: WorkflowSpec) -> Definition:
         steps=steps,
         timeout=parse_duration(spec.timeout) if spec.timeout else None,
         has_expressions=any(True for value in _rendered(spec) for _ in expressions_in(value))
-        or any(step.activity.when for step in steps.values()),
+        or any(step.activity.when or step.retry.when for step in steps.values()),
     )
 
 
@@ -123,8 +125,17 @@ def _step(activity: Activity, spec: WorkflowSpec, needs: tuple[str, ...], *, fin
         needs=needs,
         timeout=parse_duration(activity.timeout) if activity.timeout else None,
         resources=merged_resources(activity.resources, spec.resources),
+        retry=policy_of(_retry_of(activity.error_handling), _default_retry(spec)),
         final=final,
     )
+
+
+def _retry_of(handling: ErrorHandling | None) -> Retry | None:
+    return handling.retry if handling is not None else None
+
+
+def _default_retry(spec: WorkflowSpec) -> Retry | None:
+    return _retry_of(spec.error_handling.activity_error) if spec.error_handling is not None else None
 
 
 def _rendered(spec: WorkflowSpec) -> Iterator[Any]:

@@ -53,6 +53,11 @@ class Draft:
         """Return those of the steps that are under way."""
         return [step for step in steps if self.of(step.name).phase is ActivityPhase.RUNNING]
 
+    def active(self, steps: list[Step]) -> list[Step]:
+        """Return those of the steps that are under way, or wait to be tried again."""
+        under_way = (ActivityPhase.RUNNING, ActivityPhase.RETRYING)
+        return [step for step in steps if self.of(step.name).phase in under_way]
+
     def observation(self, step: Step) -> Observation | None:
         """Return what its executor sees of the step's current attempt."""
         return self.snapshot.observed.get(self.attempt_id(step))
@@ -71,7 +76,8 @@ class Draft:
         retryable = changes.pop("retryable", True)
         error = ActivityError(reason=reason, message=message[:4096], retryable=retryable)
         self.move(
-            name, phase, completion_time=self.now, error=error, stopping=None, reason=None, message=None, **changes
+            name, phase, completion_time=self.now, error=error, stopping=None, reason=None, message=None,
+            next_attempt_time=None, **changes,
         )  # fmt: skip
         self.note(reason, f"{name} ended as {phase}: {message}", activity=name, warning=True)
         if phase.went_wrong and not self.definition.steps[name].final:

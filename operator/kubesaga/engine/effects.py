@@ -65,7 +65,7 @@ def attempt_of(draft: Draft, step: Step) -> Attempt:
         env=status.env or {},
         resources=step.resources,
         service_account=draft.definition.spec.service_account_name,
-        deadline=status.start_time + step.timeout if status.start_time and step.timeout else None,
+        deadline=status.attempt_started + step.timeout if status.attempt_started and step.timeout else None,
     )
 
 
@@ -76,9 +76,9 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
     times: list[datetime | None] = []
     if draft.reason is None:
         times.append(draft.deadline)
-    if draft.running(draft.definition.final):
+    if draft.active(draft.definition.final):
         times.append(draft.finally_deadline)
-    for step in draft.running(list(draft.definition.steps.values())):
+    for step in draft.active(list(draft.definition.steps.values())):
         times += _deadlines(draft, step)
     return min((time for time in times if time is not None), default=None)
 
@@ -86,13 +86,15 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
 def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
     status = draft.of(step.name)
     limits = draft.snapshot.limits
-    assert status.phase is ActivityPhase.RUNNING
+    if status.phase is ActivityPhase.RETRYING:
+        return [None if draft.run.spec.suspend else status.next_attempt_time]
     if status.stopping is not None:
         return [status.stopping.since + limits.stop_timeout]
-    if status.start_time is None:
+    started = status.attempt_started
+    if started is None:
         return []
-    times: list[datetime | None] = [status.start_time + step.timeout if step.timeout else None]
+    times: list[datetime | None] = [started + step.timeout if step.timeout else None]
     seen = draft.observation(step)
     if step.kind is Kind.POD and (seen is None or seen.stage is Stage.WAITING):
-        times.append(status.start_time + limits.pod_start_timeout)
+        times.append(started + limits.pod_start_timeout)
     return times

@@ -84,7 +84,7 @@ def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
     phase = RunPhase.TERMINATED if gone else RunPhase.FAILED
     activities = {
         name: status
-        if status.phase is not ActivityPhase.RUNNING
+        if status.phase not in (ActivityPhase.RUNNING, ActivityPhase.RETRYING)
         else status.model_copy(
             update={"phase": moved_activity(status.phase, ActivityPhase.OUTCOME_UNKNOWN), "completion_time": now}
         )

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus
+from kubesaga.api.run import ActivityPhase, ActivityStatus, Stopping
 from kubesaga.engine.attempt import Failed, Observation, Stage, Succeeded, Unknown
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.expressions import ExpressionError, render
+from kubesaga.engine.retrying import retry_or_end
 from kubesaga.engine.scope import scope_of
 
 
@@ -35,11 +36,13 @@ def _record_end(draft: Draft, step: Step, seen: Observation) -> None:
             # What has happened has happened, even after an order to stop: a saga must know what there is to undo.
             _succeed(draft, step, output)
         case _ if order is not None:
-            draft.end(step.name, order.phase, order.reason, order.message)
-        case Failed(reason=reason, message=message, retryable=retryable, output=output):
-            draft.end(step.name, ActivityPhase.FAILED, reason, message, retryable=retryable, output=output)
+            _end_as_ordered(draft, step, order, order.message)
+        case Failed() as failure:
+            retry_or_end(draft, step, ActivityPhase.FAILED, failure)
         case Unknown(message=message):
-            draft.end(step.name, ActivityPhase.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN, message)
+            retry_or_end(
+                draft, step, ActivityPhase.OUTCOME_UNKNOWN, Failed(reason=Reason.OUTCOME_UNKNOWN, message=message)
+            )
         case _:
             raise AssertionError(f"{step.name} is observed to have ended, without an outcome")
 
@@ -47,7 +50,8 @@ def _record_end(draft: Draft, step: Step, seen: Observation) -> None:
 def _succeed(draft: Draft, step: Step, output: Any) -> None:
     if isinstance(output, dict) and output.get("success") is False:
         said = output.get("message") or output.get("error") or "its output says success: false"
-        draft.end(step.name, ActivityPhase.FAILED, Reason.REPORTED_FAILURE, str(said), output=output)
+        failure = Failed(reason=Reason.REPORTED_FAILURE, message=str(said), output=output)
+        retry_or_end(draft, step, ActivityPhase.FAILED, failure)
         return
     order = 1 + max((status.completion_order or 0 for status in draft.activities.values()), default=0)
     try:
@@ -70,16 +74,23 @@ def _succeed(draft: Draft, step: Step, output: Any) -> None:
     draft.variables |= changed
     draft.move(
         step.name, ActivityPhase.SUCCEEDED, output=output, completion_time=draft.now, completion_order=order,
-        stopping=None, reason=None, message=None,
+        stopping=None, reason=None, message=None, error=None,
     )  # fmt: skip
     draft.note("ActivitySucceeded", f"{step.name} succeeded", activity=step.name)
+
+
+def _end_as_ordered(draft: Draft, step: Step, order: Stopping, message: str) -> None:
+    """End an attempt that was told to stop. One that took too long may be tried again; one that was cancelled is over."""
+    if order.phase is ActivityPhase.FAILED:
+        retry_or_end(draft, step, order.phase, Failed(reason=order.reason, message=message))
+    else:
+        draft.end(step.name, order.phase, order.reason, message)
 
 
 def _record_absence(draft: Draft, step: Step) -> None:
     status = draft.of(step.name)
     if status.stopping is not None:
-        order = status.stopping
-        draft.end(step.name, order.phase, order.reason, order.message)
+        _end_as_ordered(draft, step, status.stopping, status.stopping.message)
     elif step.kind.in_process and status.worker != draft.snapshot.worker:
         _record_interruption(draft, step, status)
 
@@ -89,7 +100,7 @@ def _record_interruption(draft: Draft, step: Step, status: ActivityStatus) -> No
     count = (status.interruptions or 0) + 1
     if count > draft.snapshot.limits.max_interruptions:
         told = f"the operator ended during this attempt {count} times; whether it had its effect is not known"
-        draft.end(step.name, ActivityPhase.OUTCOME_UNKNOWN, Reason.OUTCOME_UNKNOWN, told, interruptions=count)
+        retry_or_end(draft, step, ActivityPhase.OUTCOME_UNKNOWN, Failed(reason=Reason.OUTCOME_UNKNOWN, message=told))
         return
     draft.move(step.name, ActivityPhase.RUNNING, worker=draft.snapshot.worker, interruptions=count)
     draft.note("ActivityInterrupted", f"{step.name} is started again: the operator ended during it", activity=step.name)
@@ -109,22 +120,23 @@ def _record_wait(draft: Draft, step: Step, seen: Observation) -> None:
 def _record_lateness(draft: Draft, step: Step) -> None:
     status = draft.of(step.name)
     limits = draft.snapshot.limits
-    assert status.start_time is not None, "what runs has a start time"
+    started = status.attempt_started
+    assert started is not None, "what runs has a start time"
     if status.stopping is not None:
         if draft.now >= status.stopping.since + limits.stop_timeout:
             order = status.stopping
             told = (
                 f"{order.message}; it did not confirm within {limits.stop_timeout.total_seconds():g} s that it stopped"
             )
-            draft.end(step.name, order.phase, order.reason, told)
+            _end_as_ordered(draft, step, order, told)
         return
-    if step.timeout is not None and draft.now >= status.start_time + step.timeout:
+    if step.timeout is not None and draft.now >= started + step.timeout:
         waited = f"; it was waiting: {status.reason}" if status.reason else ""
         told = f"the attempt took longer than {step.activity.timeout}{waited}"
         draft.order_to_stop(step.name, ActivityPhase.FAILED, Reason.ATTEMPT_TIMEOUT, told)
         return
     seen = draft.observation(step)
     waits = step.kind is Kind.POD and seen is not None and seen.stage is Stage.WAITING
-    if waits and draft.now >= status.start_time + limits.pod_start_timeout:
+    if waits and draft.now >= started + limits.pod_start_timeout:
         told = f"the pod did not start within {limits.pod_start_timeout.total_seconds():g} s: {status.message or 'no reason given'}"
         draft.order_to_stop(step.name, ActivityPhase.FAILED, status.reason or Reason.START_TIMEOUT, told)

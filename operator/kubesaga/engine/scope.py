@@ -14,6 +14,9 @@ BASE_ROOTS: Final = frozenset({"workflow", "inputs", "event", "activities", "run
 SET_ROOTS: Final = BASE_ROOTS | {"output"}
 """Roots in `set`: also the output of the activity that has just succeeded."""
 
+RETRY_ROOTS: Final = BASE_ROOTS | {"error"}
+"""Roots in `errorHandling.retry.when`: also how the attempt failed."""
+
 
 def parsed_event(text: str | None) -> Any:
     """Return a run's event as a value; a run without one sees an empty object, so `has(event.data)` is false."""

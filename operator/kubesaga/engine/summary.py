@@ -50,7 +50,7 @@ def summarise(draft: Draft) -> WorkflowRunStatus:
 
 def is_over(draft: Draft) -> bool:
     """Tell whether nothing runs any more and nothing more will."""
-    if draft.running(list(draft.definition.steps.values())):
+    if draft.active(list(draft.definition.steps.values())):
         return False
     if draft.ending is not None:
         return True
@@ -81,8 +81,12 @@ def _conclude(draft: Draft) -> dict[str, Any] | None:
 
 def _phase(draft: Draft) -> RunPhase:
     if not is_over(draft):
-        idle = not draft.running(list(draft.definition.steps.values()))
-        return RunPhase.PAUSED if draft.run.spec.suspend and idle else RunPhase.RUNNING
+        steps = list(draft.definition.steps.values())
+        if draft.running(steps):
+            return RunPhase.RUNNING
+        if draft.run.spec.suspend:
+            return RunPhase.PAUSED
+        return RunPhase.WAITING if draft.active(steps) else RunPhase.RUNNING
     if draft.reason is Reason.ALL_SUCCEEDED:
         return RunPhase.SUCCEEDED
     return RunPhase.TERMINATED if draft.ending is not None else RunPhase.FAILED
@@ -94,7 +98,7 @@ def _progress(draft: Draft) -> str:
 
 
 def _current(draft: Draft) -> str | None:
-    active = draft.running(list(draft.definition.steps.values()))
+    active = draft.active(list(draft.definition.steps.values()))
     unended = [step for step in draft.definition.steps.values() if not draft.of(step.name).phase.ended]
     return next((step.name for step in [*active, *unended]), None)
 

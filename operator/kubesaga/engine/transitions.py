@@ -16,8 +16,9 @@ _A, _R = ActivityPhase, RunPhase
 
 RUN_MOVES: Final[Mapping[RunPhase | None, frozenset[RunPhase]]] = {
     None: frozenset({_R.RUNNING, _R.PAUSED, _R.FAILED, _R.TERMINATED}),
-    _R.RUNNING: frozenset({_R.PAUSED, _R.SUCCEEDED, _R.FAILED, _R.TERMINATED}),
-    _R.PAUSED: frozenset({_R.RUNNING, _R.SUCCEEDED, _R.FAILED, _R.TERMINATED}),
+    _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.SUCCEEDED, _R.FAILED, _R.TERMINATED}),
+    _R.WAITING: frozenset({_R.RUNNING, _R.PAUSED, _R.SUCCEEDED, _R.FAILED, _R.TERMINATED}),
+    _R.PAUSED: frozenset({_R.RUNNING, _R.WAITING, _R.SUCCEEDED, _R.FAILED, _R.TERMINATED}),
     _R.SUCCEEDED: frozenset(),
     _R.FAILED: frozenset(),
     _R.TERMINATED: frozenset(),
@@ -25,7 +26,8 @@ RUN_MOVES: Final[Mapping[RunPhase | None, frozenset[RunPhase]]] = {
 
 ACTIVITY_MOVES: Final[Mapping[ActivityPhase, frozenset[ActivityPhase]]] = {
     _A.PENDING: frozenset({_A.RUNNING, _A.SKIPPED, _A.FAILED}),
-    _A.RUNNING: frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
+    _A.RUNNING: frozenset({_A.RETRYING, _A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
+    _A.RETRYING: frozenset({_A.RUNNING, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
     _A.SUCCEEDED: frozenset(),
     _A.FAILED: frozenset(),
     _A.SKIPPED: frozenset(),

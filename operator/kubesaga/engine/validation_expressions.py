@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from kubesaga.api.parsing import field_path
-from kubesaga.api.workflow import Activity, WorkflowSpec
+from kubesaga.api.workflow import Activity, ErrorHandling, WorkflowSpec
 from kubesaga.engine.expressions import ExpressionError, expressions_in
 from kubesaga.engine.references import Read, scan
-from kubesaga.engine.scope import BASE_ROOTS, SET_ROOTS
+from kubesaga.engine.scope import BASE_ROOTS, RETRY_ROOTS, SET_ROOTS
 from kubesaga.engine.validation_graph import Graph, Place, nearest, places_of
 from kubesaga.errors import Problem
 
@@ -43,24 +43,27 @@ class Site:
     path: str
     source: str
     reader: Place | None
-    """The activity that it belongs to; None for the run's outputs."""
+    """The activity that it belongs to; None for the run's outputs and for what holds for all activities."""
     in_set: bool = False
+    in_retry: bool = False
 
     @property
     def roots(self) -> frozenset[str]:
         """The variables that it may use."""
+        if self.in_retry:
+            return RETRY_ROOTS
         return SET_ROOTS if self.in_set else BASE_ROOTS
 
 
 def problems(spec: WorkflowSpec, graph: Graph, checker: ExpressionChecker, path: str) -> Iterator[Problem]:
     """Yield what is wrong with the expressions of a spec."""
     names = _Names.of(spec, graph)
-    compiled: dict[tuple[str, bool], str | None] = {}
+    compiled: dict[tuple[str, frozenset[str]], str | None] = {}
     for site in _sites(spec, path):
         if isinstance(site, Problem):
             yield site
             continue
-        key = (site.source, site.in_set)
+        key = (site.source, site.roots)
         if key not in compiled:
             compiled[key] = checker.check(site.source, site.roots)
         faults = [_compile_fault(site, compiled[key])] if compiled[key] else _read_faults(site, names)
@@ -115,7 +118,18 @@ def _sites(spec: WorkflowSpec, path: str) -> Iterator[Site | Problem]:
         if activity.when is not None:
             yield Site(path=field_path(place.path, "when"), source=activity.when.strip(), reader=place)
         yield from _in_value(activity.set, field_path(place.path, "set"), place, in_set=True)
+        yield from _in_retry(activity.error_handling, field_path(place.path, "errorHandling"), place)
+    if spec.error_handling is not None:
+        yield from _in_retry(
+            spec.error_handling.activity_error, field_path(path, "errorHandling", "activityError"), None
+        )
     yield from _in_value(spec.outputs, field_path(path, "outputs"), None)
+
+
+def _in_retry(handling: ErrorHandling | None, path: str, reader: Place | None) -> Iterator[Site]:
+    if handling is not None and handling.retry is not None and handling.retry.when is not None:
+        source = handling.retry.when.strip()
+        yield Site(path=field_path(path, "retry", "when"), source=source, reader=reader, in_retry=True)
 
 
 def _templates(activity: Activity) -> Iterator[tuple[tuple[str | int, ...], Any]]:

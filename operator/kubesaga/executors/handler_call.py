@@ -18,7 +18,7 @@ from typing import Any
 from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Outcome, Unknown
 from kubesaga.executors.in_process import output_outcome, shortened
-from kubesaga.executors.registry import Context, Handler
+from kubesaga.executors.registry import Context, Handler, NotRetryable
 
 logger = logging.getLogger("kubesaga.activity_executor")
 
@@ -133,6 +133,8 @@ class HandlerCall:
             exc_info=error,
             extra={"run": attempt.run.name, "namespace": attempt.run.namespace, "activity": attempt.id.activity, "attempt": attempt.id.number},
         )  # fmt: skip
+        if isinstance(error, NotRetryable):
+            return Failed(reason=Reason.NOT_RETRYABLE, message=shortened(str(error)), retryable=False)
         return Failed(reason=Reason.HANDLER_FAILED, message=shortened(_text(error)))
 
 

@@ -31,6 +31,7 @@ from kubesaga.executors.http_messages import (
     outcome_of,
     redirected,
     request_of,
+    retry_after,
 )
 from kubesaga.executors.in_process import AttemptTable, shortened
 from kubesaga.settings import Settings
@@ -187,6 +188,7 @@ class HttpExecutor:
             content_type=response.content_type,
             charset=response.charset,
             location=answer.location,
+            retry_after=retry_after(response.headers),
             body=bytes(reader.body),
         )
 

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from yarl import URL
@@ -58,6 +59,8 @@ class Answer:
     content_type: str = ""
     charset: str | None = None
     location: str | None = None
+    retry_after: float | None = None
+    """Seconds that the server asks to wait before another request."""
     body: bytes = b""
 
 
@@ -142,11 +145,28 @@ def outcome_of(request: Request, answer: Answer, expected: Collection[int] | Non
         text = "".join(letter if letter.isprintable() else " " for letter in _text(answer))
         message = f"{request} answered {answer.status}: {' '.join(text.split())[:_SHOWN]}".rstrip(": ")
         retryable = answer.status >= 500 or answer.status in _RETRYABLE
-        return Failed(reason=Reason.HTTP_STATUS, message=shortened(message), retryable=retryable)
+        return Failed(
+            reason=Reason.HTTP_STATUS, message=shortened(message), retryable=retryable, retry_after=answer.retry_after
+        )  # fmt: skip
     if not answer.body:
         return Succeeded()
     value = _json(answer)
     return output_outcome(value if isinstance(value, dict) else {"body": value}, max_bytes)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait (RFC 9110, 10.2.3); None if it says nothing of use.
+
+    A date is taken against the answer's own Date: the clocks of two machines are not compared.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text) if len(text) <= 9 else None
+    try:
+        wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, wait.total_seconds())
 
 
 def _json(answer: Answer) -> Any:

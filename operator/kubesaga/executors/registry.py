@@ -26,6 +26,10 @@ HandlerFunction = Callable[..., Any]
 _F = TypeVar("_F", bound=HandlerFunction)
 
 
+class NotRetryable(Exception):
+    """To be raised by a handler when another attempt could not help: the activity fails at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a handler may know of the attempt that it carries out."""

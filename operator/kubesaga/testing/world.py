@@ -39,6 +39,7 @@ from kubesaga.testing.paths import PathEvaluator
 
 WORKFLOW: dict[str, Any] = {
     "timeout": "1h",
+    "errorHandling": {"activityError": {"retry": {"maxAttempts": 2, "backoff": {"initial": "5s"}}}},
     "activities": [
         {"name": "reserve", "handler": "reserve", "timeout": "5m"},
         {"name": "pack", "pod": {"image": "x"}, "timeout": "10m"},
@@ -260,7 +261,9 @@ class _WatchedExecutor(FakeExecutor):
         self.world.fault("before")
         known = self.world.stored(run).get("activities", {}).get(attempt.activity, {})
         gone = run not in self.world.api.objects
-        if not gone and ActivityPhase(known.get("phase", "Pending")) in (ActivityPhase.PENDING, ActivityPhase.RUNNING):
+        later = known.get("attempt", 0) > attempt.number or known.get("phase") == "Retrying"
+        unended = known.get("phase", "Pending") in ("Pending", "Running")
+        if not gone and unended and not later:
             self.world.found.append(f"I3: {attempt} is released though its outcome is not recorded")
         await super().release(attempt, run)
         self.world.fault("after")
@@ -341,6 +344,11 @@ def _moves(world: World) -> list[str]:
         if old in ("Succeeded", "Failed", "Terminated") and status != before:
             found.append(f"I2: {uid} is finished and its status changes")
         for name, activity in status.get("activities", {}).items():
+            if activity.get("attempt", 1) > 2:
+                found.append(f"I5: {uid} {name} has {activity['attempt']} attempts, two are allowed")
+            due = before.get("activities", {}).get(name, {}).get("nextAttemptTime")
+            if due is not None and activity.get("attemptStartTime", due) < due:
+                found.append(f"I5: {uid} {name} did not wait until {due}")
             was = ActivityPhase(before.get("activities", {}).get(name, {}).get("phase", "Pending"))
             now = ActivityPhase(activity["phase"])
             if was is not now and now not in ACTIVITY_MOVES[was]:
