@@ -103,8 +103,12 @@ class Cluster:
             raise
 
     def run(self, name: str, workflow: str | dict[str, Any], **spec: Any) -> None:
-        """Create a run of a Workflow, or of a spec of its own."""
-        what = {"workflowRef": {"name": workflow}} if isinstance(workflow, str) else {"workflowSpec": workflow}
+        """Create a run of a Workflow, or of a spec of its own, in which nothing is tried again unless it says so."""
+        if isinstance(workflow, str):
+            what: dict[str, Any] = {"workflowRef": {"name": workflow}}
+        else:
+            once = {"activityError": {"retry": {"maxAttempts": 1}}}
+            what = {"workflowSpec": {"errorHandling": once, **workflow}}
         self.apply(document("WorkflowRun", name, {**what, **spec}))
 
     def status(self, run: str) -> dict[str, Any]:

@@ -50,3 +50,19 @@ def odd(params: dict[str, Any]) -> Any:
 def null(params: dict[str, Any]) -> dict[str, Any]:
     """Return nothing where something could be."""
     return {"x": None, "y": {"z": None}}
+
+
+@kubesaga.activity("test:flaky")
+def flaky(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
+    """Fail until the attempt that is asked for."""
+    with Path(params["calls"]).open("a") as calls:
+        calls.write(f"{context.idempotency_key} {context.attempt} {time.time()}\n")
+    if context.attempt < params["until"]:
+        raise ConnectionError("not yet")
+    return {"attempt": context.attempt}
+
+
+@kubesaga.activity("test:hopeless")
+def hopeless(params: dict[str, Any]) -> dict[str, Any]:
+    """Fail for good."""
+    raise kubesaga.NotRetryable("no such customer")

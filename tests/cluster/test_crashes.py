@@ -58,6 +58,26 @@ def test_a_handler_is_started_again_under_the_same_key(cluster: Cluster, operato
         assert len(set(calls.read_text().splitlines())) == 1, "both starts bear the same key and attempt"
 
 
+def test_a_restart_neither_shortens_nor_repeats_the_wait_before_another_attempt(
+    cluster: Cluster, operator: Operator, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    with operator:
+        operator.start("cluster_handlers")
+        retry = {"errorHandling": {"retry": {"maxAttempts": 2, "backoff": {"initial": "6s", "jitter": 0}}}}
+        flaky = {"name": "it", "handler": "test:flaky", "params": {"calls": str(calls), "until": 2}, **retry}
+        cluster.run("waits", {"activities": [flaky]})
+        due = cluster.wait_activity("waits", "it", phase="Retrying")["nextAttemptTime"]
+        assert cluster.status("waits")["phase"] == "Waiting"
+        operator.kill()
+        operator.start("cluster_handlers")
+        assert cluster.status("waits")["activities"]["it"].get("nextAttemptTime", due) == due
+        status = cluster.wait_phase("waits", "Succeeded", "Failed")
+        first, second = (float(line.split()[2]) for line in calls.read_text().splitlines())
+        assert (status["phase"], status["activities"]["it"]["attempt"]) == ("Succeeded", 2)
+        assert 6 <= second - first < 12
+
+
 def test_many_kills_in_a_row_lose_nothing(cluster: Cluster, operator: Operator) -> None:
     steps = [{"name": f"s{number}", "pod": busybox("sleep 1")} for number in range(4)]
     with operator:

@@ -123,6 +123,35 @@ def test_an_attempt_that_fails_says_why(
     assert here.find("workflowruns", f"fails-{name}")["metadata"].get("finalizers") is None  # type: ignore[index]
 
 
+def test_a_failed_activity_is_tried_again_under_one_key(here: Cluster, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    retry = {"errorHandling": {"retry": {"maxAttempts": 3, "backoff": {"initial": "500ms"}}}}
+    flaky = {"name": "it", "handler": "test:flaky", "params": {"calls": str(calls), "until": 3}, **retry}
+    here.run("retry-1", {"activities": [flaky], "outputs": {"n": "${activities.it.output.attempt}"}})
+    status = here.wait_phase("retry-1", "Succeeded", "Failed")
+    it = status["activities"]["it"]
+    assert (status["outputs"], it["attempt"], it["failures"], len(it["attempts"])) == ({"n": 3}, 3, 2, 2)
+    assert len({line.split()[0] for line in calls.read_text().splitlines()}) == 1
+
+
+def test_a_pod_is_tried_again_as_another_pod(here: Cluster) -> None:
+    retry = {"errorHandling": {"retry": {"maxAttempts": 2, "backoff": {"initial": "200ms"}}}}
+    script = 'test "$KUBESAGA_ATTEMPT" = 2 && echo "{\\"n\\": 2}" > /dev/termination-log'
+    here.run("retry-2", {"activities": [{"name": "it", "pod": busybox(script), **retry}]})
+    status = here.wait_phase("retry-2", "Succeeded", "Failed")
+    assert (status["phase"], status["activities"]["it"]["output"]) == ("Succeeded", {"n": 2})
+    assert sorted(pod["status"]["phase"] for pod in here.list("pods", "kubesaga.dev/run=retry-2")) == [
+        "Failed",
+        "Succeeded",
+    ]
+
+
+def test_what_cannot_help_is_not_tried_again(here: Cluster) -> None:
+    here.run("retry-3", {"errorHandling": {}, "activities": [{"name": "it", "handler": "test:hopeless"}]})
+    it = here.wait_phase("retry-3", "Failed")["activities"]["it"]
+    assert (it["attempt"], it["error"]["reason"], it["error"]["message"]) == (1, "NotRetryable", "no such customer")
+
+
 def test_a_pod_that_waits_says_so_while_it_waits(here: Cluster) -> None:
     here.run("waits-1", {"activities": [{"name": "it", "pod": {"image": "registry.invalid/none:1"}}]})
     waiting = here.wait_activity("waits-1", "it", reason="ImagePullBackOff")
