@@ -14,7 +14,7 @@ from tests.unit.executors.handler_world import LIMIT, World, raise_
 from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Failed, Succeeded
 from kubesaga.executors.in_process import NotJson, output_outcome, plain_json, shortened
-from kubesaga.executors.registry import Context
+from kubesaga.executors.registry import Context, NotRetryable
 
 
 @pytest.fixture
@@ -146,6 +146,12 @@ async def test_what_a_handler_raises_is_its_failure(world, error, message, kind)
     assert outcome == Failed(reason=Reason.HANDLER_FAILED, message=message)
     world.add(lambda params: {}, "other")
     assert await world.outcome(await world.start("other", 2)) == Succeeded(output={})
+
+
+@pytest.mark.parametrize("function", both(lambda params: raise_(NotRetryable("no such customer"))))
+async def test_a_handler_can_say_that_another_attempt_would_not_help(world, function):
+    outcome = await world.call(function)
+    assert outcome == Failed(reason=Reason.NOT_RETRYABLE, message="no such customer", retryable=False)
 
 
 @pytest.mark.parametrize("function", both(lambda params: raise_(ValueError("ä" * 5000))))

@@ -15,7 +15,7 @@ from tests.unit.executors.http_world import LIMIT, World, serving
 
 from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Succeeded
-from kubesaga.executors.http_messages import BodyReader, BrokenBody
+from kubesaga.executors.http_messages import BodyReader, BrokenBody, retry_after
 
 
 @pytest.fixture
@@ -81,6 +81,29 @@ async def test_an_object_that_is_too_deep_is_no_output(world, site):
 async def test_how_text_is_read(world, site, raw, content_type, text):
     site.answer("/", body=raw, headers={"Content-Type": content_type})
     assert await world.call(site.url()) == Succeeded(output={"body": text})
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"Retry-After": "120"}, 120, id="seconds"),
+        pytest.param({"Retry-After": "Sun, 22 Nov 2026 10:02:00 GMT", "Date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 120, id="a date, against the answer's own"),
+        pytest.param({"Retry-After": "Sun, 22 Nov 2026 09:00:00 GMT", "Date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 0, id="a date that is over"),
+        pytest.param({"Retry-After": "Sun, 22 Nov 2026 10:02:00 GMT"}, None, id="a date with nothing to hold it against"),
+        pytest.param({"Retry-After": "soon"}, None, id="a word"),
+        pytest.param({"Retry-After": "-5"}, None, id="a time before now"),
+        pytest.param({"Retry-After": "9" * 400}, None, id="a number that is none"),
+        pytest.param({}, None, id="nothing"),
+    ],
+)  # fmt: skip
+def test_how_long_a_server_asks_to_wait(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+async def test_the_wait_that_a_server_asks_for_is_handed_on(world, site):
+    site.answer("/x", status=429, headers={"Retry-After": "7"})
+    outcome = await world.call(site.url("/x"))
+    assert (outcome.retryable, outcome.retry_after) == (True, 7)
 
 
 @pytest.mark.parametrize(
