@@ -73,7 +73,7 @@ class Cluster:
         try:
             yield inside
         finally:
-            self.kubectl("delete", "namespace", name, "--wait=false")
+            self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
     def apply(self, *documents: dict[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
         """Apply documents."""

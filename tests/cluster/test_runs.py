@@ -120,7 +120,8 @@ def test_an_attempt_that_fails_says_why(
     error = status["activities"]["it"]["error"]
     assert (status["phase"], status["reason"], error["reason"]) == ("Failed", "ActivityFailed", reason)
     assert told in error["message"]
-    assert here.find("workflowruns", f"fails-{name}")["metadata"].get("finalizers") is None  # type: ignore[index]
+    run = f"fails-{name}"
+    wait_for("the finalizer to be gone", lambda: "finalizers" not in (here.find("workflowruns", run) or {})["metadata"])
 
 
 def test_a_failed_activity_is_tried_again_under_one_key(here: Cluster, tmp_path: Path) -> None:
