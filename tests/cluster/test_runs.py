@@ -40,7 +40,8 @@ def test_a_pod_runs_and_its_output_comes_back(here: Cluster) -> None:
     assert (status["phase"], status["outputs"], status["progress"]) == ("Succeeded", {"s": 7}, "1/1")
     pods = here.list("pods", "kubesaga.dev/run=scoring-1")
     assert [pod["status"]["phase"] for pod in pods] == ["Succeeded"]
-    assert "finalizers" not in pods[0]["metadata"]
+    name = pods[0]["metadata"]["name"]
+    wait_for("the pod to be let go", lambda: "finalizers" not in (here.find("pods", name) or {})["metadata"])
     assert pods[0]["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "100m", "memory": "32Mi"}
     assert pods[0]["spec"]["automountServiceAccountToken"] is False
 
