@@ -52,8 +52,23 @@ async def client(kubeconfig: Any) -> AsyncIterator[KubeClient]:
 async def namespace(client: KubeClient) -> AsyncIterator[str]:
     name = f"kube-client-{uuid.uuid4().hex[:8]}"
     await client.create(NAMESPACES, None, {"metadata": {"name": name}})
+    await until(lambda: takes_pods(client, name))
     yield name
     await client.delete(NAMESPACES, None, name)
+
+
+async def takes_pods(client: KubeClient, namespace: str) -> bool:
+    """A new namespace takes pods only when its ServiceAccount is there, and before 1.24 that one's token too."""
+    pod = {
+        "metadata": {"generateName": "try-"},
+        "spec": {"nodeName": "none", "containers": [{"name": "a", "image": "a"}]},
+    }
+    try:
+        made = await client.create(PODS, namespace, {"apiVersion": "v1", "kind": "Pod", **pod})
+    except (errors.ServerUnavailable, errors.Forbidden):
+        return False
+    await client.delete(PODS, namespace, made["metadata"]["name"], grace=0)
+    return True
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:

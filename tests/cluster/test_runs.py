@@ -162,10 +162,10 @@ def test_a_pod_that_waits_says_so_while_it_waits(here: Cluster) -> None:
 
 
 def test_a_pod_deleted_by_hand_is_seen(here: Cluster) -> None:
-    here.run("deleted-1", {"activities": [{"name": "it", "pod": busybox("sleep 60")}]})
+    here.run("deleted-1", {"activities": [{"name": "it", "pod": busybox("trap 'exit 1' TERM; sleep 60 & wait")}]})
     name = here.wait_activity("deleted-1", "it", phase="Running")["podName"]
     wait_for("the pod to run", lambda: (here.find("pods", name) or {}).get("status", {}).get("phase") == "Running")
-    here.kubectl("delete", "pod", name, "--grace-period=1", "--wait=false")
+    here.kubectl("delete", "pod", name, "--wait=false")
     status = here.wait_phase("deleted-1", "Failed")
     assert status["activities"]["it"]["error"]["reason"] == "PodDeleted"
     wait_for("the pod to be gone", lambda: here.find("pods", name) is None)
