@@ -37,7 +37,7 @@ verify: check generate ## check, and what is generated is what is committed
 	@git diff --exit-code -- crds charts manifests docs || \
 	  { echo "make verify: generated files were not current; commit what make generate has written"; exit 1; }
 
-test-unit: install ## Unit and component tests: no cluster, under a minute
+test-unit: install ## Unit and component tests: no cluster, two minutes
 	$(BIN)/pytest tests/unit tests/component
 
 test: install ## All tests; the cluster tests on the Kubernetes of `make cluster`, which it starts if need be

@@ -11,7 +11,7 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from kubesaga.controller.clock import Clock
@@ -126,12 +126,7 @@ class Queue:
             "the pass over %s failed %d times, the next is in %.1f s: %s", key, failures, delay, error,
             exc_info=error if failures in (1, 5) else None,
         )  # fmt: skip
-        loop = asyncio.get_running_loop()
-        loop.create_task(self._add_after(key, delay))  # noqa: RUF006 - it ends by itself, and with the loop
-
-    async def _add_after(self, key: RunKey, delay: float) -> None:
-        await self._clock.sleep(delay)
-        self.add(key)
+        self.add_at(key, self._clock.now() + timedelta(seconds=delay))
 
     async def _turn_wheel(self) -> None:
         while True:
