@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure, print and write build/bench.json. Exit status: 0 whatever the figures are, 1 if something broke, 2 without a cluster."""
+"""Measure, print and write build/bench.json. Exit status: 0 whatever the figures are, 1 if something broke, 2 without a cluster or Linux."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ def main() -> int:
     if not kubeconfig.exists():
         print("bench: there is no cluster; `make cluster` brings one up, where it can", file=sys.stderr)
         return 2
+    if not Path("/proc/stat").exists():
+        print("bench: it reads processor time and memory from /proc, which only Linux has", file=sys.stderr)
+        return 2
     plan = QUICK if options.quick else Plan()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         found = _Figures(options.output)
@@ -67,6 +70,8 @@ def main() -> int:
         except (Broken, AssertionError, TimeoutError) as error:
             print(f"\nbench: something broke: {type(error).__name__}: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 

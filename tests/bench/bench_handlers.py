@@ -26,4 +26,4 @@ async def stamp(params: dict[str, Any]) -> dict[str, float]:
 async def hold(params: dict[str, Any]) -> None:
     """Run until a file appears."""
     while not Path(params["gate"]).exists():
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench.meters import cpu_seconds, resident, shared_out, tree
+from tests.bench.meters import resident, run_seconds, shared_out, tree
 from tests.bench.observer import Sight, observing
-from tests.bench.place import Place, finish_all, finished_runs, run_of
+from tests.bench.place import Arrivals, Place, finish_all, finished_runs, run_of
 
 from kubesaga.kube.resources import WORKFLOW_RUNS
 
 _LIVE: Final = 10
-_SETTLE: Final = 3.0
+_SETTLE: Final = 2.0
 """Seconds between the load and a look at the memory."""
-_IDLE: Final = 8.0
+_IDLE: Final = 5.0
 """Seconds over which the idle operator's processor time is taken."""
 
 
@@ -37,6 +37,8 @@ class MemoryResult:
     finished: int
     fresh: Weight
     """Started in an empty namespace."""
+    begun: Weight
+    """After the first fifth of the runs: from here on, what grows does so with the number of runs."""
     processed: Weight
     """After it has carried that many runs out, and nothing is live."""
     restarted: Weight
@@ -48,16 +50,16 @@ class MemoryResult:
     last_progress: float
     """From the start of the process until the first and the last of the live runs has got a new status."""
     idle_cpu: float
-    """Share of one processor that the operator takes while nothing happens."""
+    """Share of one processor that the operator takes at the end, when nothing is live."""
 
     @property
     def per_processed_run(self) -> float:
-        """Bytes that each run left behind in the operator that carried it out."""
-        return (self.processed.own - self.fresh.own) / self.finished
+        """Bytes that each further run left behind in the operator that carried it out."""
+        return (self.processed.own - self.begun.own) / (self.finished - self.finished // 5)
 
     @property
     def per_stored_run(self) -> float:
-        """Bytes that each stored run costs an operator that was started afterwards."""
+        """Bytes that each stored run costs an operator that was started afterwards; the live ones are counted in."""
         return (self.restarted.own - self.fresh.own) / self.finished
 
 
@@ -74,19 +76,28 @@ async def measure(place: Place, finished: int) -> MemoryResult:
     fresh = _weigh(operator.pid)
     names = [f"done-{number}" for number in range(finished)]
     async with finished_runs(place.client, place.ours) as arrivals:
-        await finish_all(place.client, place.ours, "one", names, arrivals, at_once=32)
-        await asyncio.sleep(_SETTLE)
-        processed, idle = _weigh(operator.pid), await _idle(operator.pid)
+        begun = await _carry_out(place, names[: finished // 5], arrivals)
+        processed = await _carry_out(place, names[finished // 5 :], arrivals)
         lead, first, last = await _restart(place)
         await asyncio.sleep(_SETTLE)
         restarted = _weigh(operator.pid)
         ends = [arrivals.expect(name) for name in _live()]
         gate.touch()
         await asyncio.gather(*ends)
+    # At the end: after a thousand runs the operator would still be posting their Events, ten a second.
+    await asyncio.sleep(_SETTLE)
+    idle = await _idle(operator.pid)
     return MemoryResult(
-        finished=finished, fresh=fresh, processed=processed, restarted=restarted, lead_fresh=lead_fresh,
+        finished=finished, fresh=fresh, begun=begun, processed=processed, restarted=restarted, lead_fresh=lead_fresh,
         lead_restarted=lead, first_progress=first, last_progress=last, idle_cpu=idle,
     )  # fmt: skip
+
+
+async def _carry_out(place: Place, names: list[str], arrivals: Arrivals) -> Weight:
+    """Let the operator carry runs out; return what it weighs afterwards."""
+    await finish_all(place.client, place.ours, "one", names, arrivals, at_once=32)
+    await asyncio.sleep(_SETTLE)
+    return _weigh(place.operator.pid)
 
 
 async def _restart(place: Place) -> tuple[float, float, float]:
@@ -124,6 +135,6 @@ def _weigh(pid: int) -> Weight:
 
 
 async def _idle(pid: int) -> float:
-    before = sum(cpu_seconds(one) for one in tree(pid))
+    before = sum(run_seconds(one) for one in tree(pid))
     await asyncio.sleep(_IDLE)
-    return (sum(cpu_seconds(one) for one in tree(pid)) - before) / _IDLE
+    return (sum(run_seconds(one) for one in tree(pid)) - before) / _IDLE

@@ -35,6 +35,10 @@ class Broken(Exception):
 class BenchOperator(Operator):
     """The operator as a process, with the rights and settings of the chart, and the handlers of the benchmark."""
 
+    def __exit__(self, *_: object) -> None:
+        """End it. What it has complained of is in the report."""
+        self.stop()
+
     @property
     def pid(self) -> int:
         """Of the operator itself; the processes for expressions are its children."""

@@ -74,6 +74,11 @@ class CaseResult:
         }
 
     @property
+    def cpu_ratios(self) -> list[float]:
+        """The raw client's processor time by ours, servers included, pair by pair: it suffers less from others at work."""
+        return [_spent(raw, "client") / _spent(ours, "client", "operator") for ours, raw in self.pairs]
+
+    @property
     def status_writes(self) -> list[float]:
         """Our status writes for one run, pair by pair. Others who write runs at the time are counted in."""
         return self._per_run(lambda cost: cost.writes("workflowruns/status"))
@@ -153,6 +158,10 @@ async def _pair(
 
 def _chain(activities: int) -> list[dict[str, object]]:
     return [{"name": f"a{number}", "handler": "bench:noop"} for number in range(activities)]
+
+
+def _spent(side: Side, *who: str) -> float:
+    return sum(side.cost.cpu.get(role, 0.0) for role in ("API server", "etcd", *who))
 
 
 async def _all_succeeded(place: Place) -> None:
