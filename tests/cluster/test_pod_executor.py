@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.cluster import Cluster, busybox
+from tests.cluster.cluster import Cluster, busybox, wait_for
 
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from kubesaga.api.reasons import Reason
@@ -276,11 +276,19 @@ async def test_a_pod_that_somebody_deletes_has_failed_and_goes_after_its_release
     assert world.seen(attempt) is None
 
 
-async def test_a_pod_that_finishes_its_work_after_the_order_to_stop_has_succeeded(world: World):
-    script = 'trap \'echo "{\\"undone\\": false}" > /dev/termination-log; exit 0\' TERM; sleep 1000 & wait'
+async def says_ready(cluster: Cluster, world: World, attempt: Attempt) -> None:
+    """Wait until the script has said `ready`: before that its trap may not be set, though the container runs."""
+    _, name = world.key(attempt)
+    logs = ("logs", name)
+    await asyncio.to_thread(wait_for, "the script", lambda: "ready" in cluster.kubectl(*logs, check=False).stdout)
+
+
+async def test_a_pod_that_finishes_its_work_after_the_order_to_stop_has_succeeded(world: World, cluster: Cluster):
+    script = 'trap \'echo "{\\"undone\\": false}" > /dev/termination-log; exit 0\' TERM; echo ready; sleep 1000 & wait'
     attempt = world.attempt("tidy", script)
     await world.executor.start(attempt)
     await world.stage(attempt, Stage.RUNNING)
+    await says_ready(cluster, world, attempt)
     await world.executor.stop(attempt.id, world.run, "time is up")
     seen = await world.stage(attempt, Stage.ENDED)
     assert seen.outcome == Succeeded(output={"undone": False})
@@ -318,14 +326,15 @@ async def test_a_pod_whose_creation_was_not_answered_is_adopted(world: World):
     assert left["metadata"]["uid"] == made["metadata"]["uid"]
 
 
-async def test_a_pod_that_loses_its_labels_is_followed_to_its_end(world: World):
-    attempt = world.attempt("slow", 'trap "exit 0" TERM; sleep 1000 & wait')
+async def test_a_pod_that_loses_its_labels_is_followed_to_its_end(world: World, cluster: Cluster):
+    attempt = world.attempt("slow", 'trap "exit 0" TERM; echo ready; sleep 1000 & wait')
     await world.executor.start(attempt)
     await world.stage(attempt, Stage.RUNNING)
     await world.client.merge_patch(PODS, *world.key(attempt), {"metadata": {"labels": {MANAGED_BY_LABEL: None}}})
     await world.until(lambda: world.seen(attempt) is None)
     await world.executor.start(attempt)
     await world.stage(attempt, Stage.RUNNING)
+    await says_ready(cluster, world, attempt)
     await world.executor.stop(attempt.id, world.run, "over")
     assert (await world.stage(attempt, Stage.ENDED)).outcome == Succeeded()
 
