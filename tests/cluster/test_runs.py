@@ -167,7 +167,8 @@ def test_a_pod_deleted_by_hand_is_seen(here: Cluster) -> None:
     wait_for("the pod to run", lambda: (here.find("pods", name) or {}).get("status", {}).get("phase") == "Running")
     here.kubectl("delete", "pod", name, "--wait=false")
     status = here.wait_phase("deleted-1", "Failed")
-    assert status["activities"]["it"]["error"]["reason"] == "PodDeleted"
+    # A busy kubelet now and then removes a container before it has looked how it ended: then that is said.
+    assert status["activities"]["it"]["error"]["reason"] in ("PodDeleted", "OutcomeUnknown")
     wait_for("the pod to be gone", lambda: here.find("pods", name) is None)
 
 
