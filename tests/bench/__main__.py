@@ -22,6 +22,8 @@ from tests.bench.pods import POD_CASES, PodCase
 from tests.bench.throughput import CASES, Case
 from tests.cluster.cluster import Cluster, proxied
 
+from kubesaga.kube.errors import ApiError
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECTIONS: Final = ("throughput", "latency", "pods", "memory")
 
@@ -70,7 +72,7 @@ def main() -> int:
         found = _Figures(options.output)
         try:
             runner.run(_measure(kubeconfig, plan, options.pairs or plan.pairs, options.only or SECTIONS, found))
-        except (Broken, AssertionError, TimeoutError) as error:
+        except (Broken, ApiError, AssertionError, TimeoutError) as error:
             print(f"\nbench: something broke: {type(error).__name__}: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
