@@ -7,6 +7,7 @@ What it promises beyond a plain watch:
   is never older than what was seen before, unless the cluster's data itself was restored from a backup.
   (resourceVersions are integers that can be compared: KEP-5504.)
 - A silent connection is replaced: the server sends bookmarks each minute.
+- A change that a watch has kept to itself is found by `look`, which somebody must call now and then.
 It is a cache all the same: before a deed that depends on an object being there or gone, ask the API server.
 """
 
@@ -19,7 +20,7 @@ from contextlib import aclosing
 from types import MappingProxyType
 
 from kubesaga.kube.client import EVERYTHING, EventType, KubeClient, Listing, Object, Selection
-from kubesaga.kube.errors import ApiError, Gone, ServerUnavailable
+from kubesaga.kube.errors import ApiError, Gone, NotFound, ServerUnavailable
 from kubesaga.kube.resources import Resource
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Informer:
         self._consistent = False
         self._failures = 0
         self._last_contact = clock()
+        self._behind: dict[Key, int | None] = {}
 
     @property
     def store(self) -> Mapping[Key, Object]:
@@ -118,6 +120,41 @@ class Informer:
         metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
         self._put(key, obj | {"metadata": metadata})
         return True
+
+    async def look(self) -> int:
+        """Hold the memory against a listing; return how many changes the watch had kept to itself, which are known now.
+
+        A difference counts only if it was there at the last look already: before, the watch may just be about to tell.
+        """
+        listing = await self._client.list(self._resource, self._selection, metadata_only=True)
+        moment, there = int(listing.resource_version), {_key(obj): _version(obj) for obj in listing.items}
+        behind: dict[Key, int | None] = {
+            key: version for key, version in there.items() if self._knows_less(key, version)
+        }
+        behind |= {key: None for key, obj in self._objects.items() if key not in there and _version(obj) <= moment}
+        missed = [key for key, version in behind.items() if self._behind.get(key, 0) == version]
+        for key in missed:
+            await self._catch_up(key, behind[key])
+        self._behind = behind
+        return len(missed)
+
+    def _knows_less(self, key: Key, version: int) -> bool:
+        stored = self._objects.get(key)
+        return stored is None or _version(stored) < version
+
+    async def _catch_up(self, key: Key, version: int | None) -> None:
+        """Take in the version of an object that a listing has shown; None: that it is gone."""
+        if version is None:
+            if key in self._objects:
+                self._remove(key)
+            return
+        try:
+            found = await self._client.get(self._resource, key[0] or None, key[1], metadata_only=self._metadata_only)
+        except NotFound:
+            return
+        # Another version than the listed one may not match the selector any more: the next look will tell.
+        if _version(found) == version:
+            self._changed(found)
 
     async def run(self) -> None:
         """Keep the memory fresh until cancelled."""

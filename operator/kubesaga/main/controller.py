@@ -193,7 +193,7 @@ async def _lead(base: _Base, elector: Elector) -> None:
         workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
         resync = Resync(
             client, records, namespaces=settings.namespaces, add=runs.add, missed=base.metrics.missed_events.inc,
-            clock=clock, interval=settings.resync_interval,
+            look_at_pods=pods.look, clock=clock, interval=settings.resync_interval,
         )  # fmt: skip
         _observe(base, records, runs, pods, resync)
         await _work(
