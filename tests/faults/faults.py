@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from tests.faults.calls import Call
+from tests.faults.calls import UNCOUNTED, Call
 
 
 class Blow(StrEnum):
@@ -155,6 +155,8 @@ class Mix:
 
     def blow(self, call: Call, nth: int) -> Fault | None:
         """See Plan."""
+        if call.resource.partition("/")[0] in UNCOUNTED:
+            return None
         odds = self._draw(call.label, nth)
         if call.mutates:
             return _drawn(odds, _WRITE_ODDS)
@@ -175,12 +177,12 @@ class Mix:
 
 
 _WRITE_ODDS: tuple[tuple[float, Fault], ...] = (
-    (0.05, BEFORE), (0.05, AFTER), (0.05, LOST), (0.04, DROPPED), (0.03, refused(429, 1)), (0.03, refused(500)),
+    (0.06, BEFORE), (0.06, AFTER), (0.07, LOST), (0.04, DROPPED), (0.03, refused(429, 1)), (0.03, refused(500)),
     (0.03, refused(503)), (0.03, refused(504)), (0.03, Fault(blow=Blow.SLOW, seconds=0.5)),
 )  # fmt: skip
-_READ_ODDS: tuple[tuple[float, Fault], ...] = ((0.05, refused(500)), (0.05, DROPPED), (0.05, refused(429, 1)))
+_READ_ODDS: tuple[tuple[float, Fault], ...] = ((0.02, refused(500)), (0.02, DROPPED), (0.02, refused(429, 1)))
 _EVENT_ODDS: tuple[tuple[float, Twist], ...] = (
-    (0.05, Twist.DROP), (0.05, Twist.DUPLICATE), (0.05, Twist.DELAY), (0.05, Twist.REPLAY), (0.03, Twist.GONE),
+    (0.04, Twist.DROP), (0.05, Twist.DUPLICATE), (0.06, Twist.DELAY), (0.06, Twist.REPLAY), (0.03, Twist.GONE),
     (0.03, Twist.CUT),
 )  # fmt: skip
 
@@ -199,7 +201,6 @@ class Script:
     def __init__(self, plan: Plan = CALM, notice: Callable[[str], None] = lambda told: None) -> None:
         self.plan = plan
         self.struck: list[str] = []
-        self.deaths = 0
         self._notice = notice
         self._seen: Counter[str] = Counter()
         self._over = False
@@ -217,8 +218,7 @@ class Script:
         self._seen[call.label] += 1
         fault = None if self._done else self.plan.blow(call, self._seen[call.label])
         if fault is not None:
-            self._strike(f"{call.label} {self._seen[call.label]}: {fault}")
-            self.deaths += fault.blow in (Blow.BEFORE, Blow.AFTER)
+            self.strike(f"{call.label} {self._seen[call.label]}: {fault}")
         return fault
 
     def twist(self, event: Event) -> Twist | None:
@@ -226,7 +226,7 @@ class Script:
         self._seen[event.label] += 1
         twist = None if self._done else self.plan.twist(event, self._seen[event.label])
         if twist is not None:
-            self._strike(f"{event.label} {self._seen[event.label]}: {twist}")
+            self.strike(f"{event.label} {self._seen[event.label]}: {twist}")
         return twist
 
     def stale(self, resource: str) -> bool:
@@ -235,8 +235,9 @@ class Script:
 
     def note_stale(self, resource: str) -> None:
         """Take note that a listing of the past was given."""
-        self._strike(f"list {resource}: of the past")
+        self.strike(f"list {resource}: of the past")
 
-    def _strike(self, told: str) -> None:
+    def strike(self, told: str) -> None:
+        """Take note that something went wrong."""
         self.struck.append(told)
         self._notice(told)

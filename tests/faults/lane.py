@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ PATIENCE = 90.0
 
 SagaOf = Callable[[str, str], Saga]
 """Makes a saga for the file of effects and the URL of the service."""
-During = Callable[["Lane", str], Awaitable[None]]
+During = Callable[["Lane", str], Coroutine[Any, Any, None]]
 """What a scenario does beside the plan, while the run of that name goes on."""
 
 
@@ -49,6 +49,8 @@ class Lane:
         self.proxies: list[Proxy] = []
         self.script = Script()
         self.service_url = ""
+        self.on_request: Callable[[], Awaitable[None]] | None = None
+        """Called once, when the service is asked the next time, before it answers."""
         self._calls: list[Sent] = []
         self._requests: list[Effect] = []
         self._numbers = itertools.count(1)
@@ -78,29 +80,55 @@ class Lane:
         sagas: Sequence[SagaOf] = (reference,),
         during: During | None = None,
         patience: float = PATIENCE,
+        awake: bool = True,
     ) -> Record:
-        """Run each saga once, side by side, under a plan; return the record when all has come to rest."""
+        """Run each saga once, side by side, under a plan; return the record when all has come to rest.
+
+        `awake`: not before the operator watches. Else what it sees of the runs first may be a listing.
+        """
+        if awake:
+            await self.watched()
         began, first_call, first_exits = time.monotonic(), len(self._calls), [len(each.exits) for each in self.operators]
         named = self._named(sagas)
         self._begin(plan)
         try:
             for name, saga in named.items():
                 await self._create(name, saga)
-            if during is not None:
-                await during(self, next(iter(named)))
-            ended = await self._rest(named, patience)
+            missing = await self._beside(during, next(iter(named)))
+            ended = await self._rest(named, patience if not missing else 1.0)
         finally:
             script = self.script
             script.stop()
-        exits = [
-            status for each, first in zip(self.operators, first_exits, strict=False) for status in each.exits[first:]
-        ]
+        exits = await self._exits(first_exits)
         return Record(
             plan=plan.title, sagas=named, versions=self._versions(named), calls=self._calls[first_call:],
             effects=[effect for effect in self.effects() if effect.run in named], struck=tuple(script.struck),
-            deaths=len(exits), exits=exits, waited_for="" if ended else self._what_is_missing(named),
+            deaths=len(exits), exits=exits, waited_for=missing or ("" if ended else self._what_is_missing(named)),
             seconds=time.monotonic() - began,
         )  # fmt: skip
+
+    async def _beside(self, during: During | None, run: str) -> str:
+        """Let a scenario do its part; return what it waited for in vain."""
+        try:
+            if during is not None:
+                await during(self, run)
+        except (AssertionError, TimeoutError) as error:
+            return f"what {during.__name__} needs: {error!r}"
+        return ""
+
+    async def _exits(self, first: Sequence[int]) -> list[int]:
+        """Return how lives ended since; one that was killed at the very end may need a moment."""
+        await asyncio.gather(*(proxy.settled() for proxy in self.proxies))
+        async with asyncio.timeout(PATIENCE):
+            while any(process.ending for process in self.operators):
+                await asyncio.sleep(0.01)
+        return [status for each, number in zip(self.operators, first, strict=False) for status in each.exits[number:]]
+
+    async def watched(self) -> None:
+        """Wait until an operator watches runs and pods."""
+        async with asyncio.timeout(PATIENCE):
+            while not any(all(proxy.watches[kind] for kind in ("workflowruns", "pods")) for proxy in self.proxies):
+                await asyncio.sleep(0.01)
 
     def effects(self) -> list[Effect]:
         """Return all effects so far."""
@@ -157,8 +185,11 @@ class Lane:
         return [name for name in named if not self._tidied(name)]
 
     def _tidied(self, name: str) -> bool:
-        run = self.run(name)
-        if not run or (run["metadata"].get("labels") or {}).get(FINISHED_LABEL) != "true":
+        found = self.observer.latest("workflowruns", name)
+        if found is None:
+            return False
+        run = found.object
+        if found.type != "DELETED" and (run["metadata"].get("labels") or {}).get(FINISHED_LABEL) != "true":
             return False
         return not any(
             POD_FINALIZER in (pod.object["metadata"].get("finalizers") or ())
@@ -174,11 +205,9 @@ class Lane:
         return [version for version in last.values() if version.type != "DELETED"]
 
     def _versions(self, named: Mapping[str, Saga]) -> list[Version]:
-        uids = {self.run(name).get("metadata", {}).get("uid") for name in named}
-
         def belongs(version: Version) -> bool:
             owners = version.object["metadata"].get("ownerReferences") or ()
-            return version.object["metadata"]["name"] in named or any(owner["uid"] in uids for owner in owners)
+            return version.object["metadata"]["name"] in named or any(owner["name"] in named for owner in owners)
 
         return sorted(filter(belongs, self.observer.versions), key=lambda version: version.number)
 
@@ -192,12 +221,15 @@ class Lane:
 
         async def note(request: web.Request) -> web.Response:
             key = request.headers["Idempotency-Key"]
+            hook, self.on_request = self.on_request, None
             self._requests.append(
                 Effect(
                     run=request.headers["X-Kubesaga-Run"].partition("/")[2], activity=key.split("/")[1], key=key,
                     attempt=int(request.headers["X-Kubesaga-Attempt"]), at=time.monotonic(), clock=time.time(),
                 )
             )  # fmt: skip
+            if hook is not None:
+                await hook()
             return web.json_response({"noted": True})
 
         app = web.Application()

@@ -37,7 +37,7 @@ class Observer:
             listing = await self._upstream.json("GET", path)
             assert not listing["items"], f"there are {resource} already"
             version = listing["metadata"]["resourceVersion"]
-            self._tasks.append(asyncio.create_task(self._follow(resource, path, version)))
+            self._tasks.append(asyncio.create_task(self._watch(resource, path, version)))
 
     async def close(self) -> None:
         """Stop watching."""
@@ -51,6 +51,9 @@ class Observer:
             async with asyncio.timeout(within), self._news:
                 while not (found := look()):
                     await self._news.wait()
+                    for task in self._tasks:
+                        if task.done():
+                            task.result()
                 return found
         except TimeoutError:
             return None
@@ -76,6 +79,14 @@ class Observer:
             "items": [item for item in items.values() if item is not None],
         }  # fmt: skip
         return json.dumps(listing).encode()
+
+    async def _watch(self, resource: str, path: str, version: str) -> None:
+        """Follow, and wake who waits if that comes to an end: what it misses would be held against the operator."""
+        try:
+            await self._follow(resource, path, version)
+        finally:
+            async with self._news:
+                self._news.notify_all()
 
     async def _follow(self, resource: str, path: str, version: str) -> None:
         while True:

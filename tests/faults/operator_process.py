@@ -71,6 +71,11 @@ class OperatorProcess:
             process.kill()
             await process.wait()
 
+    @property
+    def ending(self) -> bool:
+        """Tell whether its last life is over and not noted yet."""
+        return self._process is not None and self._process.returncode is not None and len(self.exits) < self.life
+
     def signal(self, number: int) -> None:
         """Send a signal, such as SIGSTOP."""
         assert self._process is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -44,12 +45,15 @@ class Proxy:
         self.token = ""
         """If set: calls that do not bear it are answered with 401."""
         self.url = ""
+        self.watches: Counter[str] = Counter()
+        """Open watches by resource."""
         self._upstream = upstream
         self._operator = operator
         self._ledger = ledger
         self._past = past
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._exchanges: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Listen."""
@@ -68,6 +72,11 @@ class Proxy:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def settled(self) -> None:
+        """Return when no call is under way."""
+        while self._exchanges:
+            await asyncio.wait(set(self._exchanges))
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         call = call_of(request.method, request.path, dict(request.query))
         if self.parted:
@@ -79,6 +88,8 @@ class Proxy:
             return await self._watch(request, call)
         # A call that has come in is carried out to its end, also if the operator dies meanwhile.
         exchange = self._spawn(self._exchange(request, call, body))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
         answer: web.StreamResponse = await asyncio.shield(exchange)
         return answer
 
@@ -148,8 +159,14 @@ class Proxy:
             if source.status != 200:
                 await answer.write(await source.read())
                 return answer
-            async with aclosing(lines_of(source)) as lines:
-                await self._tell(request, answer, call, lines)
+            self.watches[call.resource] += 1
+            try:
+                async with aclosing(lines_of(source)) as lines:
+                    await self._tell(request, answer, call, lines)
+            except ConnectionError:
+                pass  # whom it was for has gone
+            finally:
+                self.watches[call.resource] -= 1
         return answer
 
     async def _tell(

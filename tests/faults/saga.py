@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 HANDLERS = "faults_handlers"
 IMAGE = "docker.io/library/busybox:1.35"
+STAY = "trap 'exit 3' TERM; sleep 600 & wait"
+"""A script that goes on until it is told to stop, and then does so at once, without success."""
 BACKOFF = 0.6
 """Seconds between two attempts."""
 
@@ -74,6 +76,31 @@ def reference(effects: str, service: str) -> Saga:
             "notify": End(),
             "audit": End(output={"audited": True}),
         },
+    )  # fmt: skip
+
+
+def refused_once(effects: str, service: str) -> Saga:
+    """Return the reference saga whose pod the API server refuses once: that is a failed attempt, as documented."""
+    saga = reference(effects, service)
+    return replace(saga, name="refused", ends={**saga.ends, "pack": replace(saga.ends["pack"], attempt=2)})
+
+
+def long_pod(effects: str, service: str) -> Saga:
+    """Return a saga of one pod that runs until it is stopped, because its run is deleted."""
+    spec = {"activities": [{"name": "stay", "pod": _pod(STAY)}]}
+    return Saga(
+        name="long", spec=spec, phase="Terminated", calls=5, pods=frozenset({"stay"}),
+        ends={"stay": End(phase="Cancelled")},
+    )  # fmt: skip
+
+
+def late_pod(effects: str, service: str) -> Saga:
+    """Return a saga of a pod that would run for longer than it may; the second attempt fails as the first."""
+    retry = {"retry": {"maxAttempts": 2, "backoff": {"initial": "1s", "jitter": 0}}}
+    stay = {"name": "stay", "pod": _pod(STAY), "timeout": "3s", "errorHandling": retry}
+    return Saga(
+        name="late", spec={"activities": [stay]}, phase="Failed", calls=8, pods=frozenset({"stay"}), most=2,
+        ends={"stay": End(phase="Failed", attempt=2)},
     )  # fmt: skip
 
 
