@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the memory of live runs and of pods against listings, now and then: repairs what a watch has missed, and tells.
+"""Holds the memory of live runs against a listing, now and then: repairs what the watch has missed, and tells of it.
 
 Kopf reports no deletion that happened while its watch was broken, and a watch can stay open and be silent
 (invariant I8, faults F11, F13, F14). A watch that misses things in two looks in a row does not live.
@@ -8,7 +8,7 @@ Kopf reports no deletion that happened while its watch was broken, and a watch c
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.kube_records import LIVE, KubeRecords
@@ -31,7 +31,6 @@ class Resync:
         namespaces: Sequence[str],
         add: Callable[[RunKey], None],
         missed: Callable[[int], None],
-        look_at_pods: Callable[[], Awaitable[int]],
         clock: Clock,
         interval: float,
     ) -> None:
@@ -40,7 +39,6 @@ class Resync:
         self._namespaces: Sequence[str | None] = namespaces or (None,)
         self._add = add
         self._missed = missed
-        self._look_at_pods = look_at_pods
         self._clock = clock
         self._interval = interval
         self._behind: dict[RunKey, int] = {}
@@ -55,11 +53,10 @@ class Resync:
         """Look again and again until cancelled."""
         while True:
             await self._clock.sleep(self._interval)
-            for look in (self.look, self.look_at_pods):
-                try:
-                    await look()
-                except ApiError as error:
-                    _log.warning("what there is cannot be listed for comparison: %s", error)
+            try:
+                await self.look()
+            except ApiError as error:
+                _log.warning("the live runs cannot be listed for comparison: %s", error)
 
     async def look(self) -> None:
         """Compare once. A difference counts as missed only if it was there a whole interval ago already."""
@@ -84,9 +81,3 @@ class Resync:
             self._missed(len(missed))
         self._behind = behind
         self._bad_looks = self._bad_looks + 1 if missed else 0
-
-    async def look_at_pods(self) -> None:
-        """Compare once. The informer repairs itself, and wakes the runs whose pods have changed."""
-        if missed := await self._look_at_pods():
-            _log.warning("the watch of pods has not told of %d changes; they are known now", missed)
-            self._missed(missed)

@@ -7,7 +7,7 @@ What it promises beyond a plain watch:
   is never older than what was seen before, unless the cluster's data itself was restored from a backup.
   (resourceVersions are integers that can be compared: KEP-5504.)
 - A silent connection is replaced: the server sends bookmarks each minute.
-- A change that a watch has kept to itself is found by `look`, which somebody must call now and then.
+- A change that the watch has kept to itself is found, if there is a `look_interval`, by holding the memory against a listing.
 It is a cache all the same: before a deed that depends on an object being there or gone, ask the API server.
 """
 
@@ -60,8 +60,13 @@ class Informer:
         silence: float = 70.0,
         page: int = 500,
         longest_pause: float = 30.0,
+        look_interval: float | None = None,
+        missed: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """`random` gives a number from 0 up to 1; `silence`, `longest_pause` and the clock are seconds."""
+        """`random` gives a number from 0 up to 1; `silence`, `longest_pause`, `look_interval` and the clock are seconds.
+
+        `missed` is told how many changes a look has found that the watch had kept to itself.
+        """
         self._client = client
         self._resource = resource
         self._selection = selection
@@ -73,6 +78,8 @@ class Informer:
         self._silence = silence
         self._page = page
         self._longest_pause = longest_pause
+        self._look_interval = look_interval
+        self._missed = missed
         self._objects: dict[Key, Object] = {}
         self._index: dict[str, dict[Key, Object]] = {}
         self._callbacks: list[OnChange] = []
@@ -158,6 +165,26 @@ class Informer:
 
     async def run(self) -> None:
         """Keep the memory fresh until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            if self._look_interval is not None:
+                group.create_task(self._look_on(self._look_interval))
+            await self._keep_following()
+
+    async def _look_on(self, interval: float) -> None:
+        while True:
+            await self._sleep(interval)
+            try:
+                count = await self.look()
+            except ApiError as error:
+                _log.warning("%s cannot be listed for comparison: %s", self._resource.plural, error)
+                continue
+            if count:
+                _log.warning(
+                    "the watch has not told of %d changes of %s; they are known now", count, self._resource.plural
+                )
+                self._missed(count)
+
+    async def _keep_following(self) -> None:
         while True:
             try:
                 if not self._listed:

@@ -60,10 +60,6 @@ class Informers:
         informer = self._by_namespace.get(None) or self._by_namespace.get(obj["metadata"].get("namespace", ""))
         return informer is not None and informer.adopt(obj)
 
-    async def look(self) -> int:
-        """Hold all memories against listings; return how many changes the watches had kept to themselves."""
-        return sum([await informer.look() for informer in self._by_namespace.values()])
-
     async def wait_synced(self) -> None:
         """Return when all first listings are complete."""
         await asyncio.gather(*(informer.wait_synced() for informer in self._by_namespace.values()))

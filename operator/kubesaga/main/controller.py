@@ -209,7 +209,7 @@ async def _lead(base: _Base, elector: Elector) -> None:
         workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
         resync = Resync(
             client, records, namespaces=settings.namespaces, add=runs.add, missed=base.metrics.missed_events.inc,
-            look_at_pods=pods.look, clock=clock, interval=settings.resync_interval,
+            clock=clock, interval=settings.resync_interval,
         )  # fmt: skip
         _observe(base, records, runs, pods, resync)
         await _work(
@@ -300,7 +300,8 @@ def _pod_informers(base: _Base, client: KubeClient) -> Informers:
     def make(namespace: str | None) -> Informer:
         return Informer(
             client, PODS, Selection(namespace=namespace, labels=selector), clock=base.clock.monotonic,
-            sleep=base.clock.sleep, random=random.random,
+            sleep=base.clock.sleep, random=random.random, look_interval=base.settings.resync_interval,
+            missed=base.metrics.missed_events.inc,
         )  # fmt: skip
 
     return Informers(base.settings.namespaces, make)

@@ -470,3 +470,17 @@ async def test_what_is_gone_when_it_is_to_be_caught_up_with_is_left_alone(
         )
         await server.remove("pods", "support", "a", event=False)
         assert (await memory.look(), memory.told) == (1, [])
+
+
+async def test_looks_are_made_by_themselves_and_survive_a_server_in_trouble(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    missed: list[int] = []
+    memory = Memory(client, clock, sleep=asyncio.sleep, look_interval=0.01, missed=missed.append)
+    async with memory.running():
+        await until(lambda: server.watching)
+        server.fail("GET", (500, {}))
+        await server.put("pods", pod("a"), event=False)
+        await until(lambda: memory.told)
+        await until(lambda: missed)
+    assert (memory.told, missed) == (["+a"], [1])
