@@ -8,6 +8,7 @@ a run), the moments at which it answered, and the effects that the handlers and 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -17,22 +18,38 @@ from tests.faults.calls import Sent
 from tests.faults.record import Effect, Record, Version
 from tests.faults.saga import Saga
 
-from kubesaga.api.names import ACTIVITY_ANNOTATION, ATTEMPT_LABEL, FINISHED_LABEL, POD_FINALIZER, RUN_FINALIZER
+from kubesaga.api.names import ACTIVITY_ANNOTATION, FINISHED_LABEL, GROUP, POD_FINALIZER, RUN_FINALIZER
 from kubesaga.api.run import ActivityPhase, RunPhase
 from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES
 
 _EARLY: Final = 0.02
 """Seconds that the time of day and the status's milliseconds may differ by."""
 
+_DEED: Final = f"{GROUP}/deed"
+DEEDS: Final = ("do", "undo", "fallback")
+"""What can be done of an activity; each deed has attempts and an idempotency key of its own."""
+
 Check = Callable[[Record, str, Saga], Iterator[str]]
 
 
 def violations(record: Record) -> list[str]:
     """Return everything that the record shows to be wrong."""
-    found = [f"{name}: {told}" for name, saga in record.sagas.items() for check in CHECKS for told in check(record, name, saga)]
+    found = [
+        f"{name}: {told}"
+        for name, saga in record.sagas.items()
+        for check in CHECKS
+        for told in check(record, name, saga)
+    ]
     if record.waited_for:
         found.append(f"I8: waited in vain for {record.waited_for}")
     return [*found, *(f"I9: {told}" for told in record.left)]
+
+
+def _known(version: Version | None, activity: str, deed: str) -> Mapping[str, Any]:
+    """Return what a status says of a deed: of an activity as such, its undo, or its fallback."""
+    known = version.activity(activity) if version is not None else {}
+    part = {"undo": "compensation", "fallback": "fallback"}.get(deed)
+    return known if part is None else known.get(part) or {}
 
 
 def one_pod_an_attempt(record: Record, name: str, saga: Saga) -> Iterator[str]:
@@ -49,13 +66,10 @@ def status_before_pod(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """Law 1 for pods: the attempt stands in the status before its pod exists."""
     runs = record.of_run(name)
     for versions in _pods(record, name).values():
-        activity, number = _attempt_of(versions[0]).split("/")
-        created = min(version.number for version in versions)
-        # A run that was let go may be older than the observer's first look; the pod's own first version is exact.
-        said = _before(runs, created)
-        known = said.activity(activity) if said is not None else {}
+        activity, deed, number = _attempt_of(versions[0]).split("/")
+        known = _known(_before(runs, versions[0].number), activity, deed)
         if (known.get("attempt"), known.get("phase")) != (int(number), "Running"):
-            yield f"law 1: the pod of {activity}/{number} was made when the status said {_words(known)}"
+            yield f"law 1: the pod of {activity}/{deed}/{number} was made when the status said {_words(known)}"
 
 
 def status_before_effect(record: Record, name: str, saga: Saga) -> Iterator[str]:
@@ -63,28 +77,24 @@ def status_before_effect(record: Record, name: str, saga: Saga) -> Iterator[str]
     runs = {version.number: version for version in record.of_run(name)}
     written = sorted((sent.executed_at, sent.version) for sent in record.calls if _is_status_of(sent, name))
     moments = [moment for moment, _ in written]
-    starts: dict[tuple[str, int], int] = {}
+    starts: Counter[str] = Counter()
     for effect in _effects(record, name):
-        place = (effect.activity, effect.attempt)
-        starts[place] = starts.get(place, 0) + 1
+        starts[effect.place] += 1
         position = bisect_right(moments, effect.at) - 1
         said = runs.get(written[position][1] or 0) if position >= 0 else None
-        known = said.activity(effect.activity) if said is not None else {}
+        known = _known(said, effect.activity, effect.deed)
+        interruptions = known.get("interruptions") or 0
         if (known.get("attempt"), known.get("phase")) != (effect.attempt, "Running"):
-            yield f"law 1: {effect.activity}/{effect.attempt} began when the status said {_words(known)}"
-        elif starts[place] > 1 + (known.get("interruptions") or 0):
-            yield f"law 1: {effect.activity}/{effect.attempt} began {starts[place]} times, the status knows of {known.get('interruptions') or 0} interruptions"
+            yield f"law 1: {effect.place} began when the status said {_words(known)}"
+        elif starts[effect.place] > 1 + interruptions:
+            yield f"law 1: {effect.place} began {starts[effect.place]} times, the status knows of {interruptions} interruptions"
 
 
 def no_more_effects_than_deaths_explain(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """At least once, and more than once only by a death of the operator."""
-    counts: dict[tuple[str, int], int] = {}
-    for effect in _effects(record, name):
-        place = (effect.activity, effect.attempt)
-        counts[place] = counts.get(place, 0) + 1
-    for (activity, number), count in counts.items():
+    for place, count in Counter(effect.place for effect in _effects(record, name)).items():
         if count > 1 + record.deaths:
-            yield f"I5: {activity}/{number} took effect {count} times, the operator died {record.deaths} times"
+            yield f"I5: {place} took effect {count} times, the operator died {record.deaths} times"
 
 
 def only_allowed_moves(record: Record, name: str, saga: Saga) -> Iterator[str]:
@@ -93,7 +103,9 @@ def only_allowed_moves(record: Record, name: str, saga: Saga) -> Iterator[str]:
         if old.uid != new.uid or new.type == "DELETED":
             continue
         before, after = old.status.get("phase"), new.status.get("phase")
-        if before != after and (after is None or RunPhase(after) not in RUN_MOVES[RunPhase(before) if before else None]):
+        if before != after and (
+            after is None or RunPhase(after) not in RUN_MOVES[RunPhase(before) if before else None]
+        ):
             yield f"I2: the run moves from {before} to {after}"
         if before is not None and RunPhase(before).finished and old.status != new.status:
             yield f"I2: the run is {before} and its status changes"
@@ -124,18 +136,18 @@ def no_lost_end(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """I3: a pod is let go only when the status has its end, and its end is what the status says."""
     runs = record.of_run(name)
     for versions in _pods(record, name).values():
-        activity, number = _attempt_of(versions[0]).split("/")
+        activity, deed, number = _attempt_of(versions[0]).split("/")
         released = next((each for each in versions if not _held(each)), None)
         if released is not None:
-            said = _before(runs, released.number)
-            known = said.activity(activity) if said is not None else {}
+            known = _known(_before(runs, released.number), activity, deed)
             over = known.get("phase", "Pending") not in ("Pending", "Running") or known.get("attempt", 0) > int(number)
             if not over:
-                yield f"I3: the pod of {activity}/{number} was let go when the status said {_words(known)}"
+                yield f"I3: the pod of {activity}/{deed}/{number} was let go when the status said {_words(known)}"
         ended = [each for each in versions if each.status.get("phase") == "Succeeded"]
-        final = runs[-1].activity(activity) if runs else {}
-        if ended and final.get("attempt") == int(number) and final.get("phase") != "Succeeded":
-            yield f"I3: the pod of {activity}/{number} succeeded, the status says {_words(final)}"
+        final = _known(runs[-1] if runs else None, activity, deed)
+        undone = final.get("phase") in ("Compensating", "Compensated")
+        if ended and final.get("attempt") == int(number) and final.get("phase") != "Succeeded" and not undone:
+            yield f"I3: the pod of {activity}/{deed}/{number} succeeded, the status says {_words(final)}"
 
 
 def order_of_the_graph(record: Record, name: str, saga: Saga) -> Iterator[str]:
@@ -151,26 +163,52 @@ def order_of_the_graph(record: Record, name: str, saga: Saga) -> Iterator[str]:
 
 def retry_budget(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """I5: not more attempts than allowed, none before its time."""
-    due: dict[tuple[str, int], datetime] = {}
+    due: dict[str, datetime] = {}
     for version in record.of_run(name):
-        for activity, known in (version.status.get("activities") or {}).items():
-            if known.get("attempt", 0) > saga.most:
-                yield f"I5: {activity} has {known['attempt']} attempts, {saga.most} are allowed"
-                return
-            if known.get("nextAttemptTime"):
-                due[activity, known["attempt"] + 1] = datetime.fromisoformat(known["nextAttemptTime"])
+        for activity in version.status.get("activities") or {}:
+            for deed in DEEDS:
+                known = _known(version, activity, deed)
+                if known.get("attempt", 0) > saga.most:
+                    yield f"I5: {activity}/{deed} has {known['attempt']} attempts, {saga.most} are allowed"
+                    return
+                if known.get("nextAttemptTime"):
+                    due[f"{activity}/{deed}/{known['attempt'] + 1}"] = datetime.fromisoformat(known["nextAttemptTime"])
     for effect in _effects(record, name):
-        when = due.get((effect.activity, effect.attempt))
+        when = due.get(effect.place)
         if when is not None and effect.clock < when.timestamp() - _EARLY:
-            yield f"I5: {effect.activity}/{effect.attempt} began {when.timestamp() - effect.clock:.2f} s too early"
+            yield f"I5: {effect.place} began {when.timestamp() - effect.clock:.2f} s too early"
 
 
 def one_key_a_deed(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """I13: every call of one deed bears the one key that follows from run and activity."""
     uid = next((version.uid for version in record.of_run(name)), "")
     for effect in _effects(record, name):
-        if effect.key != f"{uid}/{effect.activity}/do":
-            yield f"I13: {effect.activity}/{effect.attempt} bore the key {effect.key}"
+        if effect.key not in {f"{uid}/{effect.activity}/{deed}" for deed in DEEDS}:
+            yield f"I13: {effect.place} bore the key {effect.key}"
+
+
+def undone_in_reverse(record: Record, name: str, saga: Saga) -> Iterator[str]:
+    """I4: undos begin in reverse order of completion as it is recorded, and nothing goes forward after the first of them."""
+    runs, effects = record.of_run(name), _effects(record, name)
+    undos = [effect for effect in effects if effect.deed == "undo"]
+    if not undos:
+        return
+    order = [
+        runs[-1].activity(activity).get("completionOrder") or 0
+        for activity in dict.fromkeys(undo.activity for undo in undos)
+    ]
+    if order != sorted(order, reverse=True):
+        yield f"I4: undone in the order {order} of completion, which is not the reverse"
+    forward = [
+        effect
+        for effect in effects
+        if effect.deed != "undo" and effect.at > undos[0].at and effect.activity not in saga.last
+    ]
+    if forward:
+        yield f"I4: {forward[0].place} began after {undos[0].place}"
+    undone = {undo.activity for undo in undos}
+    if undone != set(saga.undone) and not record.waited_for:
+        yield f"I4: {sorted(undone)} were undone, {sorted(saga.undone)} were to be"
 
 
 def the_end_is_as_without_faults(record: Record, name: str, saga: Saga) -> Iterator[str]:
@@ -179,7 +217,7 @@ def the_end_is_as_without_faults(record: Record, name: str, saga: Saga) -> Itera
     if record.waited_for or not runs:
         return
     last = runs[-1]
-    if last.status.get("phase") != saga.phase:
+    if saga.phase and last.status.get("phase") != saga.phase:
         yield f"end: the run is {last.status.get('phase')} ({last.status.get('reason')}: {last.status.get('message')}), not {saga.phase}"
     for activity, end in saga.ends.items():
         known = last.activity(activity)
@@ -211,7 +249,7 @@ def nothing_is_left(record: Record, name: str, saga: Saga) -> Iterator[str]:
 
 CHECKS: Final[tuple[Check, ...]] = (
     one_pod_an_attempt, status_before_pod, status_before_effect, no_more_effects_than_deaths_explain, only_allowed_moves,
-    no_lost_end, order_of_the_graph, retry_budget, one_key_a_deed, the_end_is_as_without_faults, nothing_is_left,
+    no_lost_end, order_of_the_graph, retry_budget, one_key_a_deed, undone_in_reverse, the_end_is_as_without_faults, nothing_is_left,
 )  # fmt: skip
 
 
@@ -226,8 +264,9 @@ def _effects(record: Record, name: str) -> list[Effect]:
 
 def _attempt_of(pod: Version) -> str:
     metadata = pod.object["metadata"]
-    activity = (metadata.get("annotations") or {}).get(ACTIVITY_ANNOTATION, "?")
-    return f"{activity}/{(metadata.get('labels') or {}).get(ATTEMPT_LABEL, '0')}"
+    marks = metadata.get("annotations") or {}
+    # The number is in the name, which nobody can edit.
+    return f"{marks.get(ACTIVITY_ANNOTATION, '?')}/{marks.get(_DEED, 'do')}/{metadata['name'].rpartition('-')[2]}"
 
 
 def _held(pod: Version) -> bool:

@@ -88,7 +88,11 @@ class Lane:
         """
         if awake:
             await self.watched()
-        began, first_call, first_exits = time.monotonic(), len(self._calls), [len(each.exits) for each in self.operators]
+        began, first_call, first_exits = (
+            time.monotonic(),
+            len(self._calls),
+            [len(each.exits) for each in self.operators],
+        )
         named = self._named(sagas)
         self._begin(plan)
         try:
@@ -174,7 +178,11 @@ class Lane:
         """Wait until all runs are tidied and their pods let go. From the first status on, listings may show that moment."""
 
         def first_status() -> int | None:
-            found = (each for each in self.observer.versions if each.object["metadata"]["name"] in named and each.status.get("phase"))
+            found = (
+                each
+                for each in self.observer.versions
+                if each.object["metadata"]["name"] in named and each.status.get("phase")
+            )
             return next((each.number for each in found), None)
 
         if any(self.script.plan.stale(resource) for resource in ("workflowruns", "pods")):
@@ -260,7 +268,9 @@ class Lane:
 
 
 @asynccontextmanager
-async def open_lane(upstream: Upstream, *, mutant: str = "", operators: int = 1, **settings: str) -> AsyncIterator[Lane]:
+async def open_lane(
+    upstream: Upstream, *, mutant: str = "", operators: int = 1, **settings: str
+) -> AsyncIterator[Lane]:
     """Yield a lane with its operators, of which the first is started."""
     namespace = f"kubesaga-faults-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:

@@ -39,7 +39,9 @@ def lets_go_before_it_writes() -> None:
 
     async def careless(self: Any, run: Any, loaded: Any, decision: Any) -> Any:
         kinds = loaded.snapshot.holders
-        ended = [attempt for attempt, seen in loaded.snapshot.observed.items() if seen.outcome is not None and seen.pod_name]
+        ended = [
+            attempt for attempt, seen in loaded.snapshot.observed.items() if seen.outcome is not None and seen.pod_name
+        ]
         await self._actuator.perform(run, [Release(attempt=attempt, kind=kinds[attempt]) for attempt in ended])
         return await write(self, run, loaded, decision)
 

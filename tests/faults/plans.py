@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.faults.faults import MOMENTS, At, Blow, Fault, Fixed, Mix, Plan, Twist, refused
+from tests.faults.faults import AFTER, BEFORE, LOST, MOMENTS, At, Blow, Fault, Fixed, Mix, Plan, Twist, refused
 from tests.faults.lane import PATIENCE, During, SagaOf
 from tests.faults.record import Record
 from tests.faults.saga import reference, wide
@@ -97,3 +97,20 @@ def _at(label: str, nth: int, fault: Fault, sagas: Sequence[SagaOf]) -> Case:
 
 def _named(at: At) -> str:
     return at.label if at.times == 1 else f"the first {at.times} {at.label}"
+
+
+def mutant_cases() -> dict[str, Case]:
+    """Return for each mutant (mutants.py) a case that must show it, and a short patience for those that wait for ever."""
+    status, soon = "patch workflowruns/status", 15.0
+    some = _at("create pods", 1, LOST, (reference,))
+    return {
+        "acts before it writes": _at(status, 3, BEFORE, (reference,)),
+        "lets go before it writes": some,
+        "believes old copies": event(At(label="workflowruns*", nth=0), Twist.REPLAY),
+        "forgets names": _at("create pods", 1, AFTER, (reference,)),
+        "does not wait": some,
+        "takes silence for consent": _at(status, 3, Fault(blow=Blow.DROPPED), (reference,)),
+        "makes up keys": some,
+        "keeps pods": replace(some, patience=soon),
+        "never looks again": replace(event(At(label="workflowruns ADDED"), Twist.DROP), patience=soon),
+    }

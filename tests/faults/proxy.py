@@ -176,16 +176,19 @@ class Proxy:
         frozen = False
         async for line in lines:
             if self.parted:
-                return _abort(request)
+                _abort(request)
+                return
             event = _event_of(call.resource, line)
             twist = None if event is None or frozen else self.script.twist(event)
             frozen = frozen or twist is Twist.FREEZE
             match twist:
                 case Twist.GONE | Twist.BROKEN:
-                    return await answer.write(_ERRORS[twist])
+                    await answer.write(_ERRORS[twist])
+                    return
                 case Twist.CUT:
                     await answer.write(line[: len(line) // 2])
-                    return _abort(request)
+                    _abort(request)
+                    return
                 case Twist.DELAY:
                     self._spawn(_later(answer, line))
                 case Twist.REPLAY:

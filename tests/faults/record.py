@@ -51,6 +51,16 @@ class Effect:
     at: float
     clock: float
 
+    @property
+    def deed(self) -> str:
+        """do, undo or fallback: the last word of the key."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def place(self) -> str:
+        """Which attempt of which deed, such as `charge/do/2`."""
+        return f"{self.activity}/{self.deed}/{self.attempt}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -77,7 +87,9 @@ class Record:
     def of_run(self, name: str) -> list[Version]:
         """Return the versions of a run."""
         return [
-            each for each in self.versions if each.resource == "workflowruns" and each.object["metadata"]["name"] == name
+            each
+            for each in self.versions
+            if each.resource == "workflowruns" and each.object["metadata"]["name"] == name
         ]
 
     def pods_of(self, uid: str) -> dict[str, list[Version]]:

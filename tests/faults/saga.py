@@ -31,12 +31,17 @@ class Saga:
     name: str
     spec: Mapping[str, Any]
     phase: str
+    """Of the run; "": any that is final."""
     ends: Mapping[str, End]
     calls: int
     """A run that made fewer writes than this does not count: the operator had nothing to do."""
     pods: frozenset[str] = frozenset()
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Which activities must have ended well before one starts."""
+    last: frozenset[str] = frozenset()
+    """What runs after everything else, undos included."""
+    undone: frozenset[str] = frozenset()
+    """What is undone in every history."""
     most: int = 3
     """maxAttempts."""
 
@@ -89,7 +94,7 @@ def long_pod(effects: str, service: str) -> Saga:
     """Return a saga of one pod that runs until it is stopped, because its run is deleted."""
     spec = {"activities": [{"name": "stay", "pod": _pod(STAY)}]}
     return Saga(
-        name="long", spec=spec, phase="Terminated", calls=5, pods=frozenset({"stay"}),
+        name="long", spec=spec, phase="", calls=5, pods=frozenset({"stay"}),
         ends={"stay": End(phase="Cancelled")},
     )  # fmt: skip
 

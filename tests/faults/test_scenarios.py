@@ -16,4 +16,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 def test_scenario(scenario: Scenario, results: dict[str, Result]) -> None:
     result = results[scenario.id]
     assert result.violations == []
-    assert result.counts, f"the fault did not strike, or there was no load: {result.record.struck}, {result.record.writes} writes"
+    assert result.counts, (
+        f"the fault did not strike, or there was no load: {result.record.struck}, {result.record.writes} writes"
+    )
