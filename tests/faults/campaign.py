@@ -100,7 +100,11 @@ async def play_all(
 
 async def play(lane: Lane, case: Case) -> Result:
     """Play one case and check its record."""
-    record = await lane.play(case.plan, sagas=case.sagas, during=case.during, patience=case.patience)
+    if not case.alone:
+        await lane.let_all_lead()
+    record = await lane.play(
+        case.plan, sagas=case.sagas, during=case.during, patience=case.patience, alone=case.alone
+    )  # fmt: skip
     found = violations(record)
     odd = unexpected_exits(record, LEASE_LOST, *case.exits)
     if odd:

@@ -42,7 +42,7 @@ def violations(record: Record) -> list[str]:
     ]
     if record.waited_for:
         found.append(f"I8: waited in vain for {record.waited_for}")
-    return [*found, *(f"I9: {told}" for told in record.left)]
+    return [*found, *one_writer_after_the_other(record)]
 
 
 def _known(version: Version | None, activity: str, deed: str) -> Mapping[str, Any]:
@@ -50,6 +50,27 @@ def _known(version: Version | None, activity: str, deed: str) -> Mapping[str, An
     known = version.activity(activity) if version is not None else {}
     part = {"undo": "compensation", "fallback": "fallback"}.get(deed)
     return known if part is None else known.get(part) or {}
+
+
+def one_writer_after_the_other(record: Record) -> list[str]:
+    """Once another operator, or another life of one, has written, the one before writes no more."""
+    if not record.alone:
+        return []
+    found: list[str] = []
+    over: set[tuple[str, int]] = set()
+    writing: tuple[str, int] | None = None
+    for sent in sorted(record.calls, key=lambda sent: sent.at):
+        if not sent.call.mutates or sent.status is None or sent.status >= 300:
+            continue
+        writer = (sent.operator, sent.life)
+        if writer in over:
+            found.append(
+                f"leader: {sent.operator} in its life {sent.life} wrote ({sent.call.label}) after another had taken over"
+            )
+        if writing is not None and writer != writing:
+            over.add(writing)
+        writing = writer
+    return found
 
 
 def one_pod_an_attempt(record: Record, name: str, saga: Saga) -> Iterator[str]:
@@ -92,6 +113,8 @@ def status_before_effect(record: Record, name: str, saga: Saga) -> Iterator[str]
 
 def no_more_effects_than_deaths_explain(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """At least once, and more than once only by a death of the operator."""
+    if not record.alone:
+        return
     for place, count in Counter(effect.place for effect in _effects(record, name)).items():
         if count > 1 + record.deaths:
             yield f"I5: {place} took effect {count} times, the operator died {record.deaths} times"

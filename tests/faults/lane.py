@@ -80,14 +80,13 @@ class Lane:
         sagas: Sequence[SagaOf] = (reference,),
         during: During | None = None,
         patience: float = PATIENCE,
-        awake: bool = True,
+        alone: bool = True,
     ) -> Record:
         """Run each saga once, side by side, under a plan; return the record when all has come to rest.
 
-        `awake`: not before the operator watches. Else what it sees of the runs first may be a listing.
+        Not before an operator watches: else what it sees of the runs first would be a listing. `alone`: see Record.
         """
-        if awake:
-            await self.watched()
+        await self.watched()
         began, first_call, first_exits = (
             time.monotonic(),
             len(self._calls),
@@ -106,7 +105,7 @@ class Lane:
         exits = await self._exits(first_exits)
         return Record(
             plan=plan.title, sagas=named, versions=self._versions(named), calls=self._calls[first_call:],
-            effects=[effect for effect in self.effects() if effect.run in named], struck=tuple(script.struck),
+            effects=[effect for effect in self.effects() if effect.run in named], struck=tuple(script.struck), alone=alone,
             deaths=len(exits), exits=exits, waited_for=missing or ("" if ended else self._what_is_missing(named)),
             seconds=time.monotonic() - began,
         )  # fmt: skip
@@ -130,8 +129,18 @@ class Lane:
 
     async def watched(self) -> None:
         """Wait until an operator watches runs and pods."""
+        await self._until(lambda: any(proxy.watches_all for proxy in self.proxies))
+
+    async def let_all_lead(self) -> None:
+        """Start all operators, each with a Lease of its own, as nobody should; return when all are at work."""
+        for process in self.operators[1:]:
+            process.settings["lease_name"] = process.name
+            process.start()
+        await self._until(lambda: all(proxy.watches_all for proxy in self.proxies))
+
+    async def _until(self, look: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not any(all(proxy.watches[kind] for kind in ("workflowruns", "pods")) for proxy in self.proxies):
+            while not look():
                 await asyncio.sleep(0.01)
 
     def effects(self) -> list[Effect]:

@@ -26,6 +26,8 @@ class Case:
     """The operator is started anew afterwards: its watches are in a state that would cost the next play time."""
     patience: float = PATIENCE
     operators: int = 1
+    alone: bool = True
+    """At most one of them is to write at any time."""
     settings: tuple[tuple[str, str], ...] = ()
     """Of the operators, besides the usual ones."""
 

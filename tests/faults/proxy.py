@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,11 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @property
+    def watches_all(self) -> bool:
+        """Tell whether the operator watches all that sagas consist of."""
+        return all(self.watches[kind] for kind in ("workflowruns", "pods"))
 
     async def settled(self) -> None:
         """Return when no call is under way."""
@@ -155,18 +160,18 @@ class Proxy:
         url = URL(self._upstream.server + str(request.rel_url), encoded=True)
         async with self._upstream.stream(url, request.headers.get("Accept", "application/json")) as source:
             answer = web.StreamResponse(status=source.status, headers={"Content-Type": "application/json"})
-            await answer.prepare(request)
-            if source.status != 200:
-                await answer.write(await source.read())
-                return answer
-            self.watches[call.resource] += 1
-            try:
-                async with aclosing(lines_of(source)) as lines:
-                    await self._tell(request, answer, call, lines)
-            except ConnectionError:
-                pass  # whom it was for has gone
-            finally:
-                self.watches[call.resource] -= 1
+            # ConnectionError: whom it was for has gone.
+            with suppress(ConnectionError):
+                await answer.prepare(request)
+                if source.status != 200:
+                    await answer.write(await source.read())
+                    return answer
+                self.watches[call.resource] += 1
+                try:
+                    async with aclosing(lines_of(source)) as lines:
+                        await self._tell(request, answer, call, lines)
+                finally:
+                    self.watches[call.resource] -= 1
         return answer
 
     async def _tell(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.calls import Sent
@@ -74,6 +74,8 @@ class Record:
     calls: Sequence[Sent]
     effects: Sequence[Effect]
     struck: Sequence[str]
+    alone: bool = True
+    """False: several operators are at work on purpose, and each begins what it finds begun by another."""
     deaths: int = 0
     """How often the operator was killed or ended."""
     exits: Sequence[int] = ()
@@ -81,8 +83,6 @@ class Record:
     waited_for: str = ""
     """What did not come to pass in time; "" if all came to rest."""
     seconds: float = 0.0
-    left: Sequence[str] = field(default_factory=tuple)
-    """What was left behind."""
 
     def of_run(self, name: str) -> list[Version]:
         """Return the versions of a run."""

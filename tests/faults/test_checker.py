@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.faults.calls import Sent, call_of
-from tests.faults.checker import CHECKS, Check, violations
+from tests.faults.checker import CHECKS, Check, one_writer_after_the_other, violations
 from tests.faults.faults import AFTER, At, Fixed, Mix, Script, refused
 from tests.faults.record import Effect, Record, Version
 from tests.faults.saga import End, Saga
@@ -186,13 +186,23 @@ SPOILT = [
     ),
     pytest.param(record(versions=VERSIONS[:-1]), "I9: the run keeps its finalizer", id="a run that is held for ever"),
     pytest.param(record(waited_for="the end"), "I8", id="a run that does not come to its end"),
-    pytest.param(record(left=["a pod"]), "I9: a pod", id="something left behind"),
 ]
 
 
 @pytest.mark.parametrize(("spoilt", "told"), SPOILT)
 def test_a_record_that_is_spoilt_is_noticed(spoilt: Record, told: str) -> None:
     assert any(told in violation for violation in violations(spoilt)), violations(spoilt)
+
+
+def test_a_leader_that_writes_after_another_is_noticed() -> None:
+    mine, others = written(2, 2.0), replace(written(3, 3.0), operator="other")
+    assert one_writer_after_the_other(record(calls=[mine, others, replace(others, at=4.0)])) == []
+    assert (
+        "after another had taken over"
+        in one_writer_after_the_other(record(calls=[mine, others, replace(mine, at=4.0)]))[0]
+    )
+    refused_ = replace(mine, at=4.0, status=409)
+    assert one_writer_after_the_other(record(calls=[mine, others, refused_])) == [], "it was not carried out"
 
 
 def test_undos_must_go_backwards_and_nothing_forward_after_them() -> None:
