@@ -174,14 +174,15 @@ def no_lost_end(record: Record, name: str, saga: Saga) -> Iterator[str]:
 
 
 def order_of_the_graph(record: Record, name: str, saga: Saga) -> Iterator[str]:
-    """What an activity needs has ended well in the status before it is begun."""
-    for version in record.of_run(name):
-        for activity, needs in saga.needs.items():
-            begun = version.activity(activity).get("phase") not in (None, "Skipped")
-            waits = [need for need in needs if version.activity(need).get("phase") not in ("Succeeded", "Skipped")]
-            if begun and waits:
-                yield f"order: {activity} is begun before {', '.join(waits)} ended well"
-                return
+    """What an activity needs has ended well in the status when it is begun; later it may be undone."""
+    for activity, needs in saga.needs.items():
+        begun = (each for each in record.of_run(name) if each.activity(activity).get("phase") not in (None, "Skipped"))
+        first = next(begun, None)
+        if first is None:
+            continue
+        waits = [need for need in needs if first.activity(need).get("phase") not in ("Succeeded", "Skipped")]
+        if waits:
+            yield f"order: {activity} is begun before {', '.join(waits)} ended well"
 
 
 def retry_budget(record: Record, name: str, saga: Saga) -> Iterator[str]:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ class OperatorProcess:
             self._wanted.clear()
         process = self._process
         if process is not None and process.returncode is None:
-            process.kill()
+            self.signal(signal.SIGKILL)
             await process.wait()
 
     @property
@@ -79,7 +80,9 @@ class OperatorProcess:
     def signal(self, number: int) -> None:
         """Send a signal, such as SIGSTOP."""
         assert self._process is not None
-        self._process.send_signal(number)
+        # Not by its own method, which looks whether it has ended, and takes the exit status from who waits for it.
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
     async def close(self) -> None:
         """End it for good."""
