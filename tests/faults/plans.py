@@ -103,9 +103,9 @@ def _named(at: At) -> str:
 
 def mutant_cases() -> dict[str, Case]:
     """Return for each mutant (mutants.py) a case that must show it, and a short patience for those that wait for ever."""
-    status, soon = "patch workflowruns/status", 15.0
+    status = "patch workflowruns/status"
     some = _at("create pods", 1, LOST, (reference,))
-    return {
+    cases = {
         "acts before it writes": _at(status, 3, BEFORE, (reference,)),
         "lets go before it writes": some,
         "believes old copies": event(At(label="workflowruns*", nth=0), Twist.REPLAY),
@@ -113,6 +113,7 @@ def mutant_cases() -> dict[str, Case]:
         "does not wait": some,
         "takes silence for consent": _at(status, 3, Fault(blow=Blow.DROPPED), (reference,)),
         "makes up keys": some,
-        "keeps pods": replace(some, patience=soon),
-        "never looks again": replace(event(At(label="workflowruns ADDED"), Twist.DROP), patience=soon),
+        "keeps pods": some,
+        "never looks again": event(At(label="workflowruns ADDED"), Twist.DROP),
     }
+    return {name: replace(case, patience=15.0) for name, case in cases.items()}

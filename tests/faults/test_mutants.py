@@ -12,8 +12,8 @@ from tests.faults.mutants import MUTANTS
 from tests.faults.plans import mutant_cases
 from tests.faults.upstream import connected
 
-LAWS = {"acts before it writes": "law 1", "forgets names": "I1"}
-"""Two of them in the short version, and what each must be noticed by."""
+LAWS = {"forgets names": "I1"}
+"""One of them in the short version, and what it must be noticed by."""
 
 
 def test_there_is_a_case_for_every_mutant() -> None:
