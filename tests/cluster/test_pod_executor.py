@@ -16,7 +16,8 @@ from tests.cluster.cluster import Cluster, busybox, wait_for
 
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from kubesaga.api.reasons import Reason
-from kubesaga.api.workflow import Activity, PodActivity, Resources
+from kubesaga.api.work import PodActivity, Resources
+from kubesaga.api.workflow import Activity
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, RunKey, Stage, Succeeded, Unknown
 from kubesaga.executors.pod_identity import Identity, key_of
 from kubesaga.executors.pod_manifest import build_pod

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from kubesaga.api.failure import ErrorHandling, WorkflowErrorHandling
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
-from kubesaga.api.workflow import Activity, ErrorHandling, HttpActivity, WorkflowErrorHandling, WorkflowSpec
+from kubesaga.api.work import HttpActivity
+from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.errors import InvalidSpec, KubesagaError, Problem
 
 MAX_NESTING: Final = 64

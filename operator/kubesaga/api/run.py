@@ -10,42 +10,60 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kubesaga.api.conditions import ConditionList
+from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, AnyValue, Model, ObjectName, OpaqueObject, Time
 from kubesaga.api.reasons import Reason
 
 
 class RunPhase(StrEnum):
-    """A run in one word. The last three are final: a finished run never starts again."""
+    """A run in one word. The last five are final: a finished run never starts again."""
 
     RUNNING = "Running"
     WAITING = "Waiting"
     PAUSED = "Paused"
+    COMPENSATING = "Compensating"
+    COMPENSATION_FAILED = "CompensationFailed"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    COMPENSATED = "Compensated"
+    CANCELLED = "Cancelled"
     TERMINATED = "Terminated"
 
     @property
     def finished(self) -> bool:
         """Tell whether the phase is final."""
-        return self in (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.TERMINATED)
+        return self in _FINISHED
+
+
+_FINISHED: Final = frozenset(
+    {RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.COMPENSATED, RunPhase.CANCELLED, RunPhase.TERMINATED}
+)
 
 
 class ActivityPhase(StrEnum):
-    """An activity in one word. An activity that is not in the status yet is Pending."""
+    """An activity in one word, or its undo, or its fallback. An activity that is not in the status yet is Pending."""
 
     PENDING = "Pending"
     RUNNING = "Running"
     RETRYING = "Retrying"
+    WAITING = "Waiting"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SKIPPED = "Skipped"
     CANCELLED = "Cancelled"
     OUTCOME_UNKNOWN = "OutcomeUnknown"
+    COMPENSATING = "Compensating"
+    COMPENSATED = "Compensated"
+
+    @property
+    def under_way(self) -> bool:
+        """Tell whether it has begun and not ended: an attempt runs, or it waits for the next one or for its fallback."""
+        return self in _UNDER_WAY
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing will change any more."""
-        return self not in (ActivityPhase.PENDING, ActivityPhase.RUNNING, ActivityPhase.RETRYING)
+        """Tell whether it has been done, well or not, or will not be."""
+        return self is not ActivityPhase.PENDING and self not in _UNDER_WAY
 
     @property
     def satisfies(self) -> bool:
@@ -56,6 +74,9 @@ class ActivityPhase(StrEnum):
     def went_wrong(self) -> bool:
         """Tell whether the run cannot succeed any more because of it."""
         return self in (ActivityPhase.FAILED, ActivityPhase.OUTCOME_UNKNOWN)
+
+
+_UNDER_WAY: Final = frozenset({ActivityPhase.RUNNING, ActivityPhase.RETRYING, ActivityPhase.WAITING})
 
 
 class WorkflowRef(Model):
@@ -96,8 +117,11 @@ class WorkflowRunSpec(Model):
     """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
     suspend: bool = False
     """True: nothing new starts; what runs goes on to its end."""
-    shutdown: Literal["Terminate"] | None = None
-    """Terminate: stop what runs, start nothing more, not even `finally`. It cannot be taken back."""
+    shutdown: Literal["Cancel", "Compensate", "Terminate"] | None = None
+    """Cancel: stop what runs, undo what was done unless `compensation.onCancel` is false. Compensate: the same, and undo in any case.
+
+    Terminate: stop what runs, start nothing more, neither undos nor `finally`. It cannot be taken back, only raised.
+    """
 
 
 class ActivityError(Model):
@@ -139,13 +163,13 @@ class FailedAttempt(Model):
     """It counts toward `maxAttempts`; an eviction or a lost node does not."""
 
 
-class ActivityStatus(Model):
-    """What is known of one activity of a run."""
+class DeedStatus(Model):
+    """What is known of one deed: an activity as such, its undo, or its fallback."""
 
     id: str | None = None
     """Id of this activity of this run, in logs and traces."""
     phase: ActivityPhase
-    """The activity in one word."""
+    """The deed in one word."""
     attempt: int | None = None
     """Number of the current or last attempt, from 1."""
     start_time: Time | None = None
@@ -160,8 +184,6 @@ class ActivityStatus(Model):
     """The attempts that failed and were followed by another; the last ten of them."""
     completion_time: Time | None = None
     """When it was recorded as ended."""
-    completion_order: int | None = None
-    """1 for the first activity of the run that succeeded, and so on."""
     input: AnyValue = None
     """What it was given: its params, or its HTTP request; expressions resolved."""
     env: dict[str, str] | None = None
@@ -169,7 +191,9 @@ class ActivityStatus(Model):
     output: AnyValue = None
     """What it yielded."""
     error: ActivityError | None = None
-    """How it failed."""
+    """How it failed; kept where a fallback stood in."""
+    in_doubt: bool | None = None
+    """True: an attempt that did not succeed may have had its effect. It was cut off, or its outcome is not known."""
     pod_name: str | None = None
     """The pod of the current or last attempt."""
     reason: Reason | None = None
@@ -189,6 +213,47 @@ class ActivityStatus(Model):
         return self.attempt_start_time or self.start_time
 
 
+class ActivityStatus(DeedStatus):
+    """What is known of one activity of a run."""
+
+    completion_order: int | None = None
+    """1 for the first activity of the run that had its effect, or may have had it, and so on; undoing goes backwards."""
+    fallback: DeedStatus | None = None
+    """The deed that stands in for it."""
+    compensation: DeedStatus | None = None
+    """Its undo."""
+
+
+class CompensationStatus(Model):
+    """What is known of the undoing of a run."""
+
+    request_time: Time | None = None
+    """When it was found that the run is to be undone; in mode Manual it waits from here."""
+    start_time: Time | None = None
+    """When undoing started, or was started again by a WorkflowAction; `compensation.timeout` counts from here."""
+    late: bool | None = None
+    """True: its time was over before all was undone."""
+    activities: Annotated[dict[str, DeedStatus] | None, WithJsonSchema(OPAQUE_OBJECT)] = None
+    """The listed undos that belong to no activity, by name."""
+
+
+class ActionRecord(Model):
+    """One WorkflowAction that was applied to the run."""
+
+    time: Time
+    """When it was applied."""
+    verb: str
+    """What was asked for."""
+    activity: str | None = None
+    """The activity that was meant."""
+    by: str | None = None
+    """Who asked, as they said themselves."""
+    uid: str
+    """The WorkflowAction's metadata.uid: it is never applied twice."""
+    message: str = ""
+    """What was done."""
+
+
 ActivityMap = Annotated[dict[str, ActivityStatus], WithJsonSchema(OPAQUE_OBJECT)]
 
 
@@ -204,7 +269,7 @@ class WorkflowRunStatus(Model):
     message: str | None = None
     """The same in a sentence for people."""
     conditions: ConditionList = Field(default_factory=list)
-    """`Completed`, `Succeeded`, `Reconciling`, `Stalled`, and where they apply `Paused` and `SpecChanged`."""
+    """`Completed`, `Succeeded`, `Reconciling`, `Stalled`, and where they apply `Compensated`, `Paused` and `SpecChanged`."""
     observed_generation: int | None = None
     """The `metadata.generation` that this status is about."""
     workflow_revision: str | None = None
@@ -215,6 +280,12 @@ class WorkflowRunStatus(Model):
     """When the run started."""
     completion_time: Time | None = None
     """When it finished."""
+    error_strategy: ErrorStrategy | None = None
+    """What becomes of the run, once it is known that it cannot succeed."""
+    compensation: CompensationStatus | None = None
+    """How undoing went."""
+    actions: list[ActionRecord] | None = None
+    """The WorkflowActions that were applied; the last 50 of them."""
     finally_start_time: Time | None = None
     """When `finally` started."""
     duration: str | None = None

@@ -9,8 +9,10 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from kubesaga.api.failure import ErrorHandling, Retry
 from kubesaga.api.fields import parse_duration
-from kubesaga.api.workflow import Activity, EnvVar, ErrorHandling, ResourceList, Resources, Retry, WorkflowSpec
+from kubesaga.api.work import EnvVar, ResourceList, Resources
+from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine.expressions import expressions_in
 from kubesaga.engine.retries import DEFAULT, RetryPolicy, policy_of
 

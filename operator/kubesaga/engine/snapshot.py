@@ -12,6 +12,7 @@ from kubesaga.api.names import digest
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
+from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Definition, Kind
 
 
@@ -72,6 +73,10 @@ class Snapshot:
     observed: Mapping[AttemptId, Observation] = field(default_factory=dict)
     holders: Mapping[AttemptId, Kind] = field(default_factory=dict)
     """Which kind of executor observes each attempt of `observed`."""
+    commands: tuple[Command, ...] = ()
+    """The WorkflowActions that wait for an answer, oldest first."""
+    namespace_ending: bool = False
+    """The run is being deleted and so is its namespace: nothing new can start there."""
     worker: str = ""
     """This operator process; in-process attempts of another one are over."""
     limits: Limits = field(default_factory=Limits)

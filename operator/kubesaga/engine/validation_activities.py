@@ -9,7 +9,8 @@ from typing import Final
 
 from kubesaga.api.fields import parse_quantity
 from kubesaga.api.parsing import field_path
-from kubesaga.api.workflow import Activity, EnvVar, PodActivity, ResourceList, Resources, WorkflowSpec
+from kubesaga.api.work import EnvVar, PodActivity, ResourceList, Resources
+from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine import validation_http
 from kubesaga.engine.definition import merged_resources
 from kubesaga.engine.validation_graph import Graph, Place

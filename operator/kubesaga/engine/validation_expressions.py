@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from kubesaga.api.failure import ErrorHandling
 from kubesaga.api.parsing import field_path
-from kubesaga.api.workflow import Activity, ErrorHandling, WorkflowSpec
+from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine.expressions import ExpressionError, expressions_in
 from kubesaga.engine.references import Read, scan
 from kubesaga.engine.scope import BASE_ROOTS, RETRY_ROOTS, SET_ROOTS

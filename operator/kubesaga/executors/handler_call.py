@@ -120,6 +120,7 @@ class HandlerCall:
             workflow=attempt.workflow,
             activity=attempt.id.activity,
             attempt=attempt.id.number,
+            deed=attempt.id.deed,
             idempotency_key=attempt.idempotency_key,
             deadline=attempt.deadline,
         )

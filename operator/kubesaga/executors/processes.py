@@ -157,7 +157,7 @@ class ProcessExecutor:
 
     async def _run(self, attempt: AttemptId, log: Log, order: _Order) -> dict[str, Any]:
         """Run a process to its end; return that in the kubelet's words."""
-        path = self._folder / f"order-{attempt.activity}-{attempt.number}"
+        path = self._folder / f"order-{attempt.deed}-{attempt.activity}-{attempt.number}"
         async with launched(log.order(order.command, order.env, order.cwd), path) as started:
             process = started.process
             self._groups[attempt] = process.pid

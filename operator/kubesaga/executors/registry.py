@@ -42,6 +42,8 @@ class Context:
     activity: str
     attempt: int
     """1 for the first try."""
+    deed: str
+    """`do`, `undo` or `fallback`: what the attempt is for."""
     idempotency_key: str
     """The same for every attempt of one deed: a service that knows such keys carries a repeated call out once."""
     deadline: datetime | None
