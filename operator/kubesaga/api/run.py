@@ -213,6 +213,13 @@ class DeedStatus(Model):
         return self.attempt_start_time or self.start_time
 
 
+class UndoStatus(DeedStatus):
+    """What is known of one undo."""
+
+    undoes: ActivityPhase | None = None
+    """The phase that the activity was in before; it is in it again where the undo fails or is left out."""
+
+
 class ActivityStatus(DeedStatus):
     """What is known of one activity of a run."""
 
@@ -220,7 +227,7 @@ class ActivityStatus(DeedStatus):
     """1 for the first activity of the run that had its effect, or may have had it, and so on; undoing goes backwards."""
     fallback: DeedStatus | None = None
     """The deed that stands in for it."""
-    compensation: DeedStatus | None = None
+    compensation: UndoStatus | None = None
     """Its undo."""
 
 
@@ -233,7 +240,7 @@ class CompensationStatus(Model):
     """When undoing started, or was started again by a WorkflowAction; `compensation.timeout` counts from here."""
     late: bool | None = None
     """True: its time was over before all was undone."""
-    activities: Annotated[dict[str, DeedStatus] | None, WithJsonSchema(OPAQUE_OBJECT)] = None
+    activities: Annotated[dict[str, UndoStatus] | None, WithJsonSchema(OPAQUE_OBJECT)] = None
     """The listed undos that belong to no activity, by name."""
 
 

@@ -32,7 +32,8 @@ from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.definition import Kind, kind_of
+from kubesaga.engine.compiling import kind_of
+from kubesaga.engine.definition import Kind
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.main.process import SystemClock, limits_of

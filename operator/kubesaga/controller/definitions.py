@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 from kubesaga.api.canonical import revision_name
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.reasons import Reason
-from kubesaga.engine.definition import Definition, compile_definition
+from kubesaga.engine.compiling import compile_definition
+from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.snapshot import Run, Unusable
 from kubesaga.engine.validation import problems_of

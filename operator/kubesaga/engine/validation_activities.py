@@ -12,7 +12,7 @@ from kubesaga.api.parsing import field_path
 from kubesaga.api.work import EnvVar, PodActivity, ResourceList, Resources
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine import validation_http
-from kubesaga.engine.definition import merged_resources
+from kubesaga.engine.compiling import merged_resources
 from kubesaga.engine.validation_graph import Graph, Place
 from kubesaga.errors import Problem
 

@@ -19,7 +19,7 @@ from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cel.pool import CelPool
 from kubesaga.engine import validation, validation_expressions
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.definition import compile_definition
+from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.snapshot import Run, Snapshot
