@@ -159,19 +159,22 @@ def _end(draft: Draft, step: Step, phase: ActivityPhase, failure: Failed, **chan
                 told = f"{step.name}: {failure.reason}: {failure.message}"
                 draft.fail_run(Reason.ACTIVITY_FAILED, told, step.strategy)
         case Deed.FALLBACK:
-            _end_with_fallback(draft, draft.definition.steps[step.name], phase, failure)
+            _end_with_fallback(draft, step, phase, failure)
         case Deed.UNDO:
             restore(draft, step)
 
 
-def _end_with_fallback(draft: Draft, step: Step, phase: ActivityPhase, failure: Failed) -> None:
+def _end_with_fallback(draft: Draft, fallback: Step, phase: ActivityPhase, failure: Failed) -> None:
     """End an activity whose fallback has failed too: as it failed itself, or as it was told to."""
+    step = draft.definition.steps[fallback.name]
     own = draft.of(step).error
     assert own is not None, "a fallback starts only after its activity has failed"
     if phase is not _P.CANCELLED:
         phase = _P.OUTCOME_UNKNOWN if own.reason is Reason.OUTCOME_UNKNOWN else _P.FAILED
     told = f"{own.message}; its fallback failed too: {failure.reason}: {failure.message}"
-    _end(draft, step, phase, Failed(reason=own.reason, message=told, retryable=own.retryable))
+    # What a fallback may have done is the activity's to undo.
+    doubt = {"in_doubt": True} if draft.of(fallback).in_doubt else {}
+    _end(draft, step, phase, Failed(reason=own.reason, message=told, retryable=own.retryable), **doubt)
 
 
 def restore(draft: Draft, undo: Step) -> None:

@@ -42,12 +42,12 @@ class Context:
     activity: str
     attempt: int
     """1 for the first try."""
-    deed: str
-    """`do`, `undo` or `fallback`: what the attempt is for."""
     idempotency_key: str
     """The same for every attempt of one deed: a service that knows such keys carries a repeated call out once."""
     deadline: datetime | None
     """When the attempt will be stopped (aware, UTC). None: no `timeout` was set."""
+    deed: str = "do"
+    """`do`, `undo` or `fallback`: what the attempt is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

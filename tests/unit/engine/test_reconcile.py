@@ -121,7 +121,7 @@ ROWS: list[Any] = [
                  id="a run does not wait for ever for an attempt to stop"),
     pytest.param(snapshot(TWO, {"reserve": running()}, {"reserve": is_running()}, deleting=True, claimed=True), 0, "Running",
                  {"reserve": "Running"}, ["stop reserve#1"], id="a run that is deleted stops what runs first"),
-    pytest.param(snapshot(TWO, {"reserve": running(stopping=STOPPING)}, deleting=True, claimed=True), 1, "Terminated",
+    pytest.param(snapshot(TWO, status({"reserve": running(stopping=STOPPING)}, reason=Reason.DELETED), deleting=True, claimed=True), 1, "Cancelled",
                  {"reserve": "Cancelled"}, ["tidy"], id="a deleted run is let go once it has stopped"),
     pytest.param(snapshot(definition({"name": "slow", "handler": "s", "timeout": "5s"}), {"slow": running()}, {"slow": is_running()}),
                  4.9, "Running", {"slow": "Running"}, [], id="an attempt has its whole timeout"),
