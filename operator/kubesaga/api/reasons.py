@@ -24,6 +24,8 @@ class Reason(StrEnum):
     DELETED = "Deleted"
     INVALID_SPEC = "InvalidSpec"
     INVALID_INPUT = "InvalidInput"
+    INVALID_REPLAY = "InvalidReplay"
+    DRY_RUN = "DryRun"
     WORKFLOW_NOT_FOUND = "WorkflowNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
     # an activity, any kind
@@ -89,6 +91,8 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.DELETED: "The run was deleted while it was live; it was stopped first.",
     Reason.INVALID_SPEC: "The Workflow is not valid; the message names the field.",
     Reason.INVALID_INPUT: "The run's inputs do not fit the Workflow's; the message names the input.",
+    Reason.INVALID_REPLAY: "The run that `replayOf` names cannot be replayed so; the message says why.",
+    Reason.DRY_RUN: "Nothing was done; the message says what a replay would do.",
     Reason.WORKFLOW_NOT_FOUND: "There is no Workflow of that name in the run's namespace.",
     Reason.REVISION_NOT_FOUND: "The recorded revision that the run works from was deleted.",
     Reason.ATTEMPT_TIMEOUT: "The attempt took longer than the activity's `timeout`, and was stopped.",

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kubesaga.api.conditions import ConditionList
 from kubesaga.api.failure import ErrorStrategy
-from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, AnyValue, Model, ObjectName, OpaqueObject, Time
+from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, ActivityName, AnyValue, Model, ObjectName, OpaqueObject, Time
 from kubesaga.api.reasons import Reason
 
 
@@ -86,9 +86,22 @@ class WorkflowRef(Model):
     """The Workflow's name."""
 
 
-_FIXED: Final = ("workflowRef", "workflowSpec", "inputs", "event")
+class ReplayOf(Model):
+    """Another run, from whose record this one is made."""
+
+    run: ObjectName
+    """The run, of this namespace; it must have finished."""
+    activity: ActivityName | None = None
+    """Where to begin. Without it: what did not succeed, or was undone, is done again."""
+    mode: Literal["From", "Activity"] = "From"
+    """From: this activity and all that come after it, the others are taken over with their outputs. Activity: this one alone, with its recorded input."""
+    dry_run: bool = False
+    """True: only say what would be taken over and what done."""
+
+
+_FIXED: Final = ("workflowRef", "workflowSpec", "inputs", "event", "replayOf")
 _RUN_RULES: Final[dict[str, Any]] = {
-    "oneOf": [{"required": ["workflowRef"]}, {"required": ["workflowSpec"]}],
+    "oneOf": [{"required": ["workflowRef"]}, {"required": ["workflowSpec"]}, {"required": ["replayOf"]}],
     "x-kubernetes-validations": [
         {
             "rule": " && ".join(f"has(self.{name}) == has(oldSelf.{name})" for name in _FIXED),
@@ -115,6 +128,8 @@ class WorkflowRunSpec(Model):
     """By name; checked against the Workflow's inputs before the run starts."""
     event: Annotated[str | None, Field(max_length=65536, json_schema_extra=IMMUTABLE)] = None
     """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
+    replay_of: Annotated[ReplayOf | None, Field(json_schema_extra=IMMUTABLE)] = None
+    """Another run that is taken up again, instead of `workflowRef`: from its revision, inputs and event."""
     suspend: bool = False
     """True: nothing new starts; what runs goes on to its end."""
     shutdown: Literal["Cancel", "Compensate", "Terminate"] | None = None
@@ -223,6 +238,8 @@ class UndoStatus(DeedStatus):
 class ActivityStatus(DeedStatus):
     """What is known of one activity of a run."""
 
+    reused: bool | None = None
+    """True: taken over from the run that this one replays; not done again."""
     completion_order: int | None = None
     """1 for the first activity of the run that had its effect, or may have had it, and so on; undoing goes backwards."""
     fallback: DeedStatus | None = None
@@ -261,6 +278,23 @@ class ActionRecord(Model):
     """What was done."""
 
 
+class ReplayStatus(Model):
+    """From which run's record this one was made, and what that means for it."""
+
+    run: str
+    """Its name."""
+    uid: str
+    """Its metadata.uid."""
+    workflow: str = ""
+    """The Workflow it was a run of."""
+    event: str | None = None
+    """The event that caused it."""
+    reused: list[str] = Field(default_factory=list)
+    """The activities that were taken over with their outputs."""
+    redone: list[str] = Field(default_factory=list)
+    """The activities that are done again, or for the first time."""
+
+
 ActivityMap = Annotated[dict[str, ActivityStatus], WithJsonSchema(OPAQUE_OBJECT)]
 
 
@@ -281,6 +315,8 @@ class WorkflowRunStatus(Model):
     """The `metadata.generation` that this status is about."""
     workflow_revision: str | None = None
     """The ControllerRevision that this run works from, whatever happens to the Workflow."""
+    replay: ReplayStatus | None = None
+    """The run that this one replays."""
     spec_digest: str | None = None
     """Digest of the immutable part of the spec, for clusters whose API server cannot refuse a change."""
     start_time: Time | None = None
@@ -333,5 +369,6 @@ def resource_kind() -> dict[str, Any]:
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
             {"name": "Reason", "type": "string", "jsonPath": ".status.reason", "priority": 1},
             {"name": "Revision", "type": "string", "jsonPath": ".status.workflowRevision", "priority": 1},
+            {"name": "Replay-Of", "type": "string", "jsonPath": ".spec.replayOf.run", "priority": 1},
         ],
     }

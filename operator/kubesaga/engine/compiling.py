@@ -28,7 +28,7 @@ def compile_definition(name: str, spec: WorkflowSpec) -> Definition:
     steps = {step.name: step for step in (*main, *final)}
     undoing = _undoing(spec)
     return Definition(
-        name=name, spec=spec, steps=steps, main=main, final=final,
+        name=name, spec=spec, steps=steps, main=main, final=final, outputs=spec.outputs,
         timeout=parse_duration(spec.timeout) if spec.timeout else None,
         strategy=_run_strategy(spec), undoing=undoing,
         undos=(*(step.undo for step in main if step.undo is not None), *undoing.loose),

@@ -9,7 +9,7 @@ from typing import Any
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, UndoStatus
+from kubesaga.api.run import ActivityPhase, ActivityStatus, UndoStatus
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.compiling import rendered_env
 from kubesaga.engine.definition import Kind, Step
@@ -27,9 +27,7 @@ def begin(draft: Draft, step: Step) -> None:
         if step.when is not None and not condition(step.when, scope, draft.evaluator, "when"):
             skip(draft, step, Reason.CONDITION_FALSE, f"{step.shown} is skipped: its condition is false")
             return
-        given = render(_given(step), scope, draft.evaluator, "http" if step.work.http else "params")
-        pod = step.work.pod
-        env = _environment(render(rendered_env(pod.env), scope, draft.evaluator, "pod.env")) if pod is not None else {}
+        given, env = _recorded(draft, step) or _rendered(draft, step, scope)
     except ExpressionError as error:
         fail(draft, step, _P.FAILED, Failed(reason=Reason.EXPRESSION_FAILED, message=str(error), retryable=False))
         return
@@ -90,6 +88,20 @@ def succeed(draft: Draft, step: Step, output: Any) -> None:
         _have(draft, activity, output)
     else:
         draft.move(activity, _P.COMPENSATED)
+
+
+def take_over(draft: Draft, step: Step, recorded: ActivityStatus) -> None:
+    """Write down that an activity was done already, by the run that this one replays; variables follow as from its own."""
+    draft.activities[step.name] = recorded.model_copy(
+        update={
+            "id": activity_id(draft.run.uid, step.name), "phase": _P.WAITING, "reused": True, "completion_order": None,
+            "fallback": None, "compensation": None, "worker": None, "attempts": None, "in_doubt": None,
+        }
+    )  # fmt: skip
+    _have(draft, step, recorded.output)
+    draft.activities[step.name] = draft.activities[step.name].model_copy(
+        update={"completion_time": recorded.completion_time}
+    )
 
 
 def _have(draft: Draft, step: Step, output: Any) -> None:
@@ -192,6 +204,19 @@ def _effect(draft: Draft, step: Step, changes: dict[str, Any]) -> dict[str, Any]
     if step.deed is Deed.DO and not step.final and doubtful and draft.activity(step.name).completion_order is None:
         return {"completion_order": draft.next_order(), **changes}
     return changes
+
+
+def _recorded(draft: Draft, step: Step) -> tuple[Any, dict[str, str]] | None:
+    """Return what an activity that has not begun is given all the same: a replay repeats the input of another run."""
+    known = draft.of(step)
+    return (known.input, known.env or {}) if step.deed is Deed.DO and known.input is not None else None
+
+
+def _rendered(draft: Draft, step: Step, scope: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    given = render(_given(step), scope, draft.evaluator, "http" if step.work.http else "params")
+    pod = step.work.pod
+    env = render(rendered_env(pod.env), scope, draft.evaluator, "pod.env") if pod is not None else {}
+    return given, _environment(env)
 
 
 def _given(step: Step) -> Any:

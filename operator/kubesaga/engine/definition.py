@@ -102,6 +102,8 @@ class Definition:
     """Those of `finally`."""
     undos: tuple[Step, ...] = ()
     """All undos, whether or not a run calls for them."""
+    outputs: Mapping[str, Any] | None = None
+    """The run's outputs, to be rendered."""
     timeout: timedelta | None
     strategy: ErrorStrategy = ErrorStrategy.COMPENSATE
     """What becomes of a run that cannot succeed for a reason that is no activity's."""

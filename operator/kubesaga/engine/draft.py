@@ -19,6 +19,7 @@ from kubesaga.api.run import (
     ActivityStatus,
     CompensationStatus,
     DeedStatus,
+    ReplayStatus,
     Stopping,
     UndoStatus,
 )
@@ -63,6 +64,7 @@ class Draft:
     """What becomes of a run that cannot succeed; Compensate turns to Abort where undoing is given up."""
     compensation: CompensationStatus
     actions: list[ActionRecord]
+    replay: ReplayStatus | None = None
     notes: list[Note] = field(default_factory=list)
 
     @property

@@ -62,6 +62,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A finished run that another one replays."""
+
+    name: str
+    uid: str
+    workflow: str
+    """Name of its Workflow; "" for one with a spec of its own."""
+    event: str | None
+    status: WorkflowRunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One run with all that bears on it, read at one moment."""
 
@@ -73,6 +85,8 @@ class Snapshot:
     observed: Mapping[AttemptId, Observation] = field(default_factory=dict)
     holders: Mapping[AttemptId, Kind] = field(default_factory=dict)
     """Which kind of executor observes each attempt of `observed`."""
+    source: Source | Unusable | None = None
+    """The run that a run which has not begun is to replay."""
     commands: tuple[Command, ...] = ()
     """The WorkflowActions that wait for an answer, oldest first."""
     namespace_ending: bool = False
@@ -89,4 +103,6 @@ class Snapshot:
 def digest_of(spec: WorkflowRunSpec) -> str:
     """Return a digest of the part of a run's spec that must not change."""
     fixed = spec.model_dump(mode="json", include={"workflow_ref", "workflow_spec", "inputs", "event"})
+    if spec.replay_of is not None:
+        fixed["replay_of"] = spec.replay_of.model_dump(mode="json")
     return digest(json.dumps(fixed, sort_keys=True), length=16)

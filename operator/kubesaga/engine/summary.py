@@ -43,6 +43,7 @@ def summarise(draft: Draft) -> WorkflowRunStatus:
             "conditions": conditions_of(draft, phase),
             "observed_generation": draft.run.generation,
             "start_time": draft.start_time,
+            "replay": draft.replay,
             "error_strategy": draft.strategy,
             "compensation": _compensation(draft),
             "actions": draft.actions or None,
@@ -61,6 +62,8 @@ def summarise(draft: Draft) -> WorkflowRunStatus:
 
 def is_over(draft: Draft) -> bool:
     """Tell whether nothing runs any more and nothing more will."""
+    if draft.reason is Reason.DRY_RUN:
+        return True
     if draft.active(draft.everything):
         return False
     if draft.ending is not None:
@@ -80,7 +83,7 @@ def _conclude(draft: Draft) -> dict[str, Any] | None:
     if draft.reason is not None:
         return None
     try:
-        outputs = render(draft.definition.spec.outputs or {}, scope_of(draft), draft.evaluator, "outputs")
+        outputs = render(dict(draft.definition.outputs or {}), scope_of(draft), draft.evaluator, "outputs")
     except ExpressionError as error:
         draft.fail_run(Reason.EXPRESSION_FAILED, str(error))
         return None
@@ -113,7 +116,7 @@ def phase_of(draft: Draft) -> RunPhase:
 def _last_phase(draft: Draft) -> RunPhase:
     if draft.ending is not None:
         return RunPhase.TERMINATED
-    if draft.reason in (Reason.ALL_SUCCEEDED, Reason.PARTIAL_FAILURE):
+    if draft.reason in (Reason.ALL_SUCCEEDED, Reason.PARTIAL_FAILURE, Reason.DRY_RUN):
         return RunPhase.SUCCEEDED
     undone = is_undone(draft)
     cancelled = draft.reason in (Reason.CANCELLED, Reason.DELETED)

@@ -21,6 +21,7 @@ from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer, Decision, Note, Release, Start, Stop
 from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.reconcile import reconcile
+from kubesaga.engine.snapshot import Source, Unusable
 from kubesaga.testing.builders import snapshot
 from kubesaga.testing.clock import START
 from kubesaga.testing.paths import PathEvaluator
@@ -59,12 +60,20 @@ class Play:
         self.spec: dict[str, Any] = {}
         self.deleting = False
         self.namespace_ending = False
+        self.source: Source | Unusable | None = None
         self.status = WorkflowRunStatus()
         self.log: list[str] = []
         self.notes: list[Note] = []
         self.answers: dict[str, Answer] = {}
         self.inputs: dict[str, Any] = {}
         """What each attempt was given, by its line in the log."""
+
+    def replay(self, script: Mapping[str, Line | Sequence[Line]] | None = None, **replay_of: Any) -> Play:
+        """Return a run that replays this one."""
+        play = Play(self._definition, script)
+        play.spec = {"workflowRef": None, "replayOf": {"run": "order-0", **replay_of}}
+        play.source = Source(name="order-0", uid="uid-0", workflow="order", event=None, status=self.status)
+        return play
 
     @property
     def phases(self) -> dict[str, str]:
@@ -105,7 +114,7 @@ class Play:
         snap = snapshot(self._definition, self.status, spec=self.spec, deleting=self.deleting)
         snap = replace(
             snap, observed=dict(self._seen), holders=dict(self._kinds), commands=tuple(self._commands),
-            namespace_ending=self.namespace_ending,
+            namespace_ending=self.namespace_ending, source=self.source,
         )  # fmt: skip
         decision = reconcile(snap, self.now, PathEvaluator())
         before = (self.status, dict(self._seen), len(self._commands))
