@@ -263,7 +263,9 @@ def sources() -> list[Object]:
 
 
 def test_the_chart_installs_every_definition_unchanged_and_keeps_it() -> None:
-    assert {"workflows.kubesaga.dev", "workflowruns.kubesaga.dev", "workflowactions.kubesaga.dev"} == {found["metadata"]["name"] for found in sources()}
+    assert {"workflows.kubesaga.dev", "workflowruns.kubesaga.dev", "workflowactions.kubesaga.dev"} == {
+        found["metadata"]["name"] for found in sources()
+    }
     kept = [(found["metadata"].get("annotations") or {}, found) for found in of_kind("CustomResourceDefinition")]
     assert [annotations.pop("helm.sh/resource-policy") for annotations, _ in kept] == ["keep"] * len(sources())
     assert [without_helm(found) for _, found in kept] == sources()
