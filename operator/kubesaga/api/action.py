@@ -46,6 +46,10 @@ _RULES: Final[dict[str, Any]] = {
             "rule": "self.action != 'Skip' || has(self.activity)",
             "message": "Skip needs activity: the one whose undo is left out",
         },
+        {
+            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip']",
+            "message": "activity goes with Retry and Skip alone; remove it",
+        },
     ]
 }
 
@@ -60,7 +64,7 @@ class WorkflowActionSpec(Model):
     action: Verb
     """Compensate, Reject: the answer to a run that waits to be undone. Retry, Skip, Abandon: what to do with undos that failed."""
     activity: ActivityName | None = None
-    """The activity, or listed undo, that is meant. Retry without one: all that failed."""
+    """The activity, or listed undo, that is meant, with Retry and Skip alone. Retry without one: all that failed."""
     comment: Annotated[str, Field(max_length=1024)] | None = None
     """Why, for the record."""
     requested_by: Annotated[str, Field(max_length=253)] | None = None

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kubesaga.api.names import FINISHED_LABEL
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cli.progress import Progress
+from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -111,8 +112,11 @@ class LocalWorld:
             executors = await self._executors(stack, lambda key: queue.add(key))
             definitions = Definitions(self._read_workflow, MemoryRevisions(), self._evaluator)
             reconciler = Reconciler(
-                Loader(self._records, definitions, executors, worker=secrets.token_hex(4), limits=limits_of(self._settings)),
-                self._records, Actuator(executors), Announcer(),
+                Loader(
+                    self._records, definitions, executors, NoActions(), namespace_ending=_never,
+                    worker=secrets.token_hex(4), limits=limits_of(self._settings),
+                ),
+                self._records, Actuator(executors, NoActions()), Announcer(),
                 evaluator=self._evaluator, clock=clock,
             )  # fmt: skip
             queue = Queue(reconciler.process, clock, workers=1, jitter=random.random)
@@ -224,6 +228,11 @@ class LocalWorld:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._progress.close(self._clock.now())
         os._exit(_LEFT)
+
+
+async def _never(_: str) -> bool:
+    """Tell that a namespace is not being deleted: here is none."""
+    return False
 
 
 def _handed_on(environ: Mapping[str, str], names: Collection[str] = _HANDED_ON) -> dict[str, str]:

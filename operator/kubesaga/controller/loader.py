@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from kubesaga.api.fields import parse_time
@@ -11,6 +11,7 @@ from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
 from kubesaga.api.parsing import parse_run_spec, parse_status
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import WorkflowRunSpec
+from kubesaga.controller.actions import Actions
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.records import Body, Records
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
@@ -21,6 +22,9 @@ from kubesaga.errors import InvalidSpec
 from kubesaga.executors.base import Executor
 
 _NOTHING = Unusable(reason=Reason.INVALID_SPEC, message="")
+
+NamespaceEnding = Callable[[str], Awaitable[bool]]
+"""Tells whether a namespace is being deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +43,17 @@ class Loader:
         records: Records,
         definitions: Definitions,
         executors: Mapping[Kind, Executor],
+        actions: Actions,
         *,
+        namespace_ending: NamespaceEnding,
         worker: str,
         limits: Limits,
     ) -> None:
         self._records = records
         self._definitions = definitions
         self._executors = executors
+        self._actions = actions
+        self._namespace_ending = namespace_ending
         self._worker = worker
         self._limits = limits
 
@@ -62,8 +70,10 @@ class Loader:
             seen = executor.observe(key, run.uid)
             observed.update(seen)
             holders.update(dict.fromkeys(seen, kind))
+        ending = run.deleting and not run.status.finished and await self._namespace_ending(key.namespace)
         snapshot = Snapshot(
             run=run, definition=definition, revision=revision, observed=observed, holders=holders,
+            commands=self._actions.of_run(key, run.uid), namespace_ending=ending,
             worker=self._worker, limits=self._limits,
         )  # fmt: skip
         return Loaded(snapshot=snapshot, status=body.get("status") or {})

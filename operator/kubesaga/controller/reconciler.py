@@ -66,6 +66,7 @@ class Reconciler:
         loaded = await self._loader.load(key, confirmed=confirmed)
         if loaded is None:
             await self._actuator.abandon(key, keep=None)
+            await self._actuator.refuse_actions(key)
             return None
         run = loaded.snapshot.run
         await self._actuator.abandon(key, keep=run.uid)

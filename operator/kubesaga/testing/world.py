@@ -18,6 +18,7 @@ from typing import Any
 from kubesaga.api.names import FINISHED_LABEL
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -200,14 +201,14 @@ class World:
         executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
         definitions = Definitions(_workflow, self._revisions, PathEvaluator())
         loader = Loader(
-            self.records, definitions, executors, worker=f"life-{self._lives}",
+            self.records, definitions, executors, NoActions(), namespace_ending=_never, worker=f"life-{self._lives}",
             limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
         )  # fmt: skip
         reconciler = {_Broken.EARLY: _EarlyReconciler, _Broken.RELEASE: _ReleasingReconciler}.get(
             self.broken, Reconciler
         )
         self.reconciler = reconciler(
-            loader, self.records, Actuator(executors), Announcer(_metrics()),
+            loader, self.records, Actuator(executors, NoActions()), Announcer(_metrics()),
             evaluator=PathEvaluator(), clock=self.clock,
         )  # fmt: skip
         for body in list(self.api.objects.values()):
@@ -316,6 +317,11 @@ class _ReleasingReconciler(Reconciler):
 def _metrics() -> Metrics:
     """One registry for all worlds: it is slow to make, and nobody reads it."""
     return Metrics("test")
+
+
+async def _never(_: str) -> bool:
+    """Tell that the namespace is not being deleted."""
+    return False
 
 
 async def _workflow(namespace: str, name: str) -> dict[str, Any]:  # noqa: ARG001 - there is only one
