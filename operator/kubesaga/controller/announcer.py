@@ -54,7 +54,7 @@ class Announcer:
 
 def _count(metrics: Metrics, run: Run, decision: Decision, before: Snapshot) -> None:
     status = decision.status
-    workflow = run.spec.workflow_ref.name if run.spec.workflow_ref else ""
+    workflow = run.workflow
     for effect in decision.effects:
         if isinstance(effect, Start):
             metrics.attempts_started.labels(workflow, str(effect.kind)).inc()

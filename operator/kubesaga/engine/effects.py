@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.run import ActivityPhase, RunPhase, WorkflowRunStatus
@@ -13,6 +14,8 @@ from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.snapshot import Snapshot
 
+_LOOK_AT_NAMESPACE: Final = timedelta(seconds=30)
+"""How long until a run that is held by its undoing finds out that its namespace is being deleted: nobody tells it."""
 _UNDOING = (RunPhase.COMPENSATING, RunPhase.PAUSED)
 
 
@@ -79,6 +82,8 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
         times.append(draft.deadline)
     if draft.strategy is ErrorStrategy.COMPENSATE and not draft.compensation.late and status.phase in _UNDOING:
         times.append(draft.undo_deadline)
+    if draft.run.deleting:
+        times.append(draft.now + _LOOK_AT_NAMESPACE)
     if draft.active(draft.definition.final):
         times.append(draft.finally_deadline)
     for step in draft.active(draft.everything):

@@ -59,9 +59,8 @@ def _replay(
     """Begin a run that replays another: with what it takes over, or with no more than saying what that would be."""
     source = snapshot.source
     assert source is not None, "a run that replays another is loaded with that one"
-    refused = source if isinstance(source, Unusable) else refusal_of(wanted, source, definition)
-    if refused is not None or isinstance(source, Unusable):
-        return _refuse(snapshot, now, refused or source)  # type: ignore[arg-type]  # one of them is an Unusable
+    if (refused := refusal_of(wanted, source, definition)) is not None:
+        return _refuse(snapshot, now, refused)
     plan = plan_of(wanted, source, definition)
     draft = _draft(snapshot, adapted(definition, wanted), now, evaluator, inputs=source.status.inputs or {})
     draft.replay = lineage(source, plan)

@@ -60,6 +60,13 @@ class Run:
     marked_finished: bool = False
     """It bears the label that takes finished runs out of the watch."""
 
+    @property
+    def workflow(self) -> str:
+        """The name of the Workflow that it is a run of; "" for one with a spec of its own."""
+        if self.spec.workflow_ref is not None:
+            return self.spec.workflow_ref.name
+        return self.status.replay.workflow if self.status.replay is not None else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -85,7 +92,7 @@ class Snapshot:
     observed: Mapping[AttemptId, Observation] = field(default_factory=dict)
     holders: Mapping[AttemptId, Kind] = field(default_factory=dict)
     """Which kind of executor observes each attempt of `observed`."""
-    source: Source | Unusable | None = None
+    source: Source | None = None
     """The run that a run which has not begun is to replay."""
     commands: tuple[Command, ...] = ()
     """The WorkflowActions that wait for an answer, oldest first."""

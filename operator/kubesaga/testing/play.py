@@ -21,7 +21,7 @@ from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer, Decision, Note, Release, Start, Stop
 from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.reconcile import reconcile
-from kubesaga.engine.snapshot import Source, Unusable
+from kubesaga.engine.snapshot import Source
 from kubesaga.testing.builders import snapshot
 from kubesaga.testing.clock import START
 from kubesaga.testing.paths import PathEvaluator
@@ -60,7 +60,7 @@ class Play:
         self.spec: dict[str, Any] = {}
         self.deleting = False
         self.namespace_ending = False
-        self.source: Source | Unusable | None = None
+        self.source: Source | None = None
         self.status = WorkflowRunStatus()
         self.log: list[str] = []
         self.notes: list[Note] = []

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from kubesaga.api.reasons import Reason
-from kubesaga.engine.snapshot import Unusable
 from kubesaga.testing.builders import definition
 from kubesaga.testing.play import HANGS, Play, good, wrong
 
@@ -135,12 +133,6 @@ def test_a_replay_is_refused(first: Mapping[str, Any], until: str | None, replay
     play = Play(LINE, first).go(until=until).replay(**replay_of).go()
     assert (play.ended, play.log) == ("Failed InvalidReplay", [])
     assert told in (play.status.message or "")
-
-
-def test_a_replay_of_a_run_that_does_not_exist_is_refused() -> None:
-    play = Play(LINE).go().replay()
-    play.source = Unusable(reason=Reason.INVALID_REPLAY, message="spec.replayOf.run: there is no WorkflowRun order-0")
-    assert play.go().ended == "Failed InvalidReplay"
 
 
 def test_an_activity_of_finally_is_no_place_to_begin() -> None:
