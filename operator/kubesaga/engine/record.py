@@ -43,7 +43,8 @@ def _record_end(draft: Draft, step: Step, seen: Observation) -> None:
         case Unknown() if order is not None:
             _end_as_ordered(draft, step, order, order.message, in_doubt=True)
         case Failed() as failure:
-            if failure.reason in _DONE_ALL_THE_SAME:
+            if failure.reason in _DONE_ALL_THE_SAME or draft.of(step).interruptions:
+                # Started again after an operator died during it, it may have had its effect the first time.
                 failure = replace(failure, in_doubt=True)
             retry_or_fail(draft, step, ActivityPhase.FAILED, failure)
         case Unknown(message=message):

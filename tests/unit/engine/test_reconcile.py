@@ -346,3 +346,10 @@ def test_inputs_of_a_run_are_bounded() -> None:
         )
     ).status
     assert (told.phase, told.reason) == ("Failed", "InvalidInput")
+
+
+def test_an_interrupted_attempt_that_fails_may_have_had_its_effect_before() -> None:
+    decision = decide(snapshot(TWO, {"reserve": running(interruptions=1)}, {"reserve": went_wrong()}))
+    assert decision.status.activities["reserve"].in_doubt
+    decision = decide(snapshot(TWO, {"reserve": running()}, {"reserve": went_wrong()}))
+    assert not decision.status.activities["reserve"].in_doubt
