@@ -75,7 +75,7 @@ def _undo_out_of_order(status: dict[str, Any], attempt: AttemptId) -> list[str]:
 
 def violations(world: World) -> list[str]:
     """Return everything that the history shows to be wrong."""
-    return [*world.found, *_moves(world), *_left_behind(world), *_not_undone(world)]
+    return [*world.found, *_moves(world), *_left_behind(world), *_not_undone(world), *_wrong_answers(world)]
 
 
 def _moves(world: World) -> list[str]:
@@ -168,3 +168,15 @@ def _not_undone(world: World) -> list[str]:
             if did and not undid and not left_out:
                 found.append(f"I4: {uid} ends as {status.get('phase')}, but {name} was done and not undone")
     return found
+
+
+def _wrong_answers(world: World) -> list[str]:
+    """Compare what the WorkflowActions were told with what the runs recorded."""
+    statuses = [body.get("status") or {} for body in world.api.history]
+    recorded = {action["uid"] for status in statuses for action in status.get("actions", [])}
+    return [
+        f"{body['metadata']['name']} was told {phase}, which is not what happened"
+        for body in world.actions_api.objects.values()
+        if (phase := (body.get("status") or {}).get("phase"))
+        and (phase == "Applied") != (body["metadata"]["uid"] in recorded)
+    ]
