@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.cluster import Cluster, Operator, busybox, document, wait_for
+from tests.cluster.cluster import Cluster, Operator, busybox, document
+from tests.cluster.waiting import wait_for
 
 KIND = "workflowactions.kubesaga.dev"
 
@@ -32,7 +33,7 @@ def done(cluster: Cluster, name: str) -> dict[str, Any]:
     return wait_for(f"{name} to be done with", lambda: actions(cluster, "kubesaga.dev/finished=true").get(name))
 
 
-def test_a_command_to_a_run_that_does_not_exist_is_refused(cluster: Cluster, operator: Operator) -> None:
+def test_a_command_to_a_run_that_does_not_exist_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     cluster.apply(act("early", "nowhere"))
     found = done(cluster, "early")
     assert found["status"]["phase"] == "Refused"
