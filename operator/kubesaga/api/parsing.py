@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from kubesaga.api.failure import ErrorHandling, WorkflowErrorHandling
+from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.work import HttpActivity
@@ -34,19 +34,27 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "compensation", "concurrency", "ttlAfterFinished", "deletionPolicy",
-         "successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
+        ("suspend", "triggers", "concurrency", "ttlAfterFinished", "successfulRunsHistoryLimit",
+         "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
     ),
     Activity: frozenset(
         ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",
-         "compensation", "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
+         "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
     ),
-    ErrorHandling: frozenset(("fallback", "strategy")),
-    WorkflowErrorHandling: frozenset(("workflowError",)),
+    Undo: frozenset(("uses", "workflow", "executor")),
+    ListedUndo: frozenset(("uses", "workflow", "executor")),
+    Fallback: frozenset(("uses", "workflow", "executor", "notify")),
+    Compensation: frozenset(("notification",)),
+    WorkflowError: frozenset(("notification",)),
     HttpActivity: frozenset(("auth",)),
     WorkflowRunSpec: frozenset(("priority", "debug", "replayOf")),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
+
+_ADVICE: Final[Mapping[tuple[type[Model], str], str]] = {
+    (Fallback, "activity"): "is not skip, the only word here; write what stands in as pod, http or handler",
+}
+"""What is told of a word that is not one of those that a field takes, where the list of them would not help."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Location = tuple[str | int, ...]
@@ -167,6 +175,8 @@ def _problem(model: type[Model], detail: ErrorDetails, path: str) -> Problem:
     where = field_path(path, *location)
     if detail["type"] == "extra_forbidden":
         return Problem(where, _unknown(_model_at(model, location[:-1]), str(location[-1])))
+    if detail["type"] == "literal_error" and (told := _ADVICE.get((_model_at(model, location[:-1]), str(location[-1])))):
+        return Problem(where, f"{shown(detail['input'])} {told}")
     sentence = _SENTENCES.get(detail["type"])
     return Problem(where, sentence(detail) if sentence else detail["msg"])
 
