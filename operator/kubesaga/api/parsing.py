@@ -175,7 +175,9 @@ def _problem(model: type[Model], detail: ErrorDetails, path: str) -> Problem:
     where = field_path(path, *location)
     if detail["type"] == "extra_forbidden":
         return Problem(where, _unknown(_model_at(model, location[:-1]), str(location[-1])))
-    if detail["type"] == "literal_error" and (told := _ADVICE.get((_model_at(model, location[:-1]), str(location[-1])))):
+    if detail["type"] == "literal_error" and (
+        told := _ADVICE.get((_model_at(model, location[:-1]), str(location[-1])))
+    ):
         return Problem(where, f"{shown(detail['input'])} {told}")
     sentence = _SENTENCES.get(detail["type"])
     return Problem(where, sentence(detail) if sentence else detail["msg"])
