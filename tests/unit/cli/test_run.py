@@ -377,7 +377,7 @@ def test_a_second_ctrl_c_terminates_the_run_and_a_third_one_leaves_at_once(
 def test_a_terminated_run_has_a_status_of_its_own(write: Write, program: Program, handlers: str) -> None:
     hang = 'handler: "test:hang"'
     write(
-        "w.yaml", f"{HEAD}  activities: [{{name: a, {hang}}}]\n  finally: [{{name: y, {hang}}}, {{name: z, {hang}}}]\n"
+        "w.yaml", f"{HEAD}  activities: [{{name: a, {hang}}}]\n  finally: [{{name: b, {hang}}}, {{name: c, {hang}}}]\n"
     )
     process = program("run", "w.yaml", "--handlers", handlers, "--name", "r", "-o", "json")
     told(process, "hanging")
@@ -387,7 +387,7 @@ def test_a_terminated_run_has_a_status_of_its_own(write: Write, program: Program
     output, _ = process.communicate(timeout=20)
     status = json.loads(output)["status"]
     assert (process.returncode, status["phase"], status["reason"]) == (3, "Terminated", "Terminated")
-    assert set(status["activities"]) == {"a", "y"}, "the rest of finally is left out"
+    assert set(status["activities"]) == {"a", "b"}, "the rest of finally is left out"
 
 
 # --- undoing --------------------------------------------------------------------------------------------------------
@@ -440,8 +440,8 @@ def test_what_undos_and_fallbacks_need_is_told_before_anything_starts(kubesaga: 
     )
     result = kubesaga("run", "w.yaml")
     assert result.exit_code == 2
-    assert [line.split(": ", 1)[1].partition("; ")[0] for line in result.stderr.splitlines()] == [
-        "spec.activities[0].errorHandling.fallback.handler: no handler x is registered (there are: none)",
+    assert [line.split(": ", 1)[1].partition(" (there are")[0].partition("; ")[0] for line in result.stderr.splitlines()] == [
+        "spec.activities[0].errorHandling.fallback.handler: no handler x is registered",
         "spec.activities[0].compensation.pod: the undo of a is a pod",
         "spec.compensation.activities[0].pod: this undo is a pod",
     ]
