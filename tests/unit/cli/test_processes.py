@@ -176,6 +176,7 @@ async def test_the_environment_is_the_pods_and_little_else(world: World) -> None
         "KUBESAGA_RUN": "run",
         "KUBESAGA_ACTIVITY": "act",
         "KUBESAGA_ATTEMPT": "1",
+        "KUBESAGA_DEED": "do",
         "KUBESAGA_IDEMPOTENCY_KEY": "0b0c/act/do",
     }
 

@@ -440,7 +440,9 @@ def test_what_undos_and_fallbacks_need_is_told_before_anything_starts(kubesaga: 
     )
     result = kubesaga("run", "w.yaml")
     assert result.exit_code == 2
-    assert [line.split(": ", 1)[1].partition(" (there are")[0].partition("; ")[0] for line in result.stderr.splitlines()] == [
+    assert [
+        line.split(": ", 1)[1].partition(" (there are")[0].partition("; ")[0] for line in result.stderr.splitlines()
+    ] == [
         "spec.activities[0].errorHandling.fallback.handler: no handler x is registered",
         "spec.activities[0].compensation.pod: the undo of a is a pod",
         "spec.compensation.activities[0].pod: this undo is a pod",
