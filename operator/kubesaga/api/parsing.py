@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from kubesaga.api.action import TargetRef, Verb, WorkflowActionSpec
-from kubesaga.api.failure import ErrorHandling, WorkflowErrorHandling
+from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.work import HttpActivity
@@ -35,17 +35,20 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "compensation", "concurrency", "ttlAfterFinished", "deletionPolicy",
-         "successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
+        ("suspend", "triggers", "concurrency", "ttlAfterFinished", "successfulRunsHistoryLimit",
+         "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
     ),
     Activity: frozenset(
         ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",
-         "compensation", "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
+         "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
     ),
-    ErrorHandling: frozenset(("fallback", "strategy")),
-    WorkflowErrorHandling: frozenset(("workflowError",)),
+    Undo: frozenset(("uses", "workflow", "executor")),
+    ListedUndo: frozenset(("uses", "workflow", "executor")),
+    Fallback: frozenset(("uses", "workflow", "executor", "notify")),
+    Compensation: frozenset(("notification",)),
+    WorkflowError: frozenset(("notification",)),
     HttpActivity: frozenset(("auth",)),
-    WorkflowRunSpec: frozenset(("priority", "debug", "replayOf")),
+    WorkflowRunSpec: frozenset(("priority", "debug")),
     WorkflowActionSpec: frozenset(("variable", "value")),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
@@ -55,6 +58,11 @@ _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
     (TargetRef, "kind"): frozenset(("Activity",)),
 }
 """The same for the words of an enumeration, by model and field."""
+
+_ADVICE: Final[Mapping[tuple[type[Model], str], str]] = {
+    (Fallback, "activity"): "is not skip, the only word here; write what stands in as pod, http or handler",
+}
+"""What is told of a word that is not one of those that a field takes, where the list of them would not help."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Location = tuple[str | int, ...]
@@ -195,6 +203,10 @@ def _problem(model: type[Model], detail: ErrorDetails, path: str) -> Problem:
         if word in later:
             known = ", ".join(_expected(detail))
             return Problem(where, f"{word} is not supported by this version of Kubesaga, which knows {known}")
+    if detail["type"] == "literal_error" and (
+        told := _ADVICE.get((_model_at(model, location[:-1]), str(location[-1])))
+    ):
+        return Problem(where, f"{shown(detail['input'])} {told}")
     sentence = _SENTENCES.get(detail["type"])
     return Problem(where, sentence(detail) if sentence else detail["msg"])
 

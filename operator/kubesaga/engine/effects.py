@@ -6,17 +6,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from kubesaga.api.failure import ErrorStrategy
-from kubesaga.api.run import ActivityPhase, RunPhase, WorkflowRunStatus
+from kubesaga.api.run import ActivityPhase, WorkflowRunStatus
+from kubesaga.engine.advance import main_is_over
 from kubesaga.engine.attempt import Attempt, AttemptId, Stage
 from kubesaga.engine.decision import Effect, Release, Start, Stop, Tidy
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.snapshot import Snapshot
+from kubesaga.engine.undoing import is_called_for, unended_undos
 
 _LOOK_AT_NAMESPACE: Final = timedelta(seconds=30)
 """How long until a run that is held by its undoing finds out that its namespace is being deleted: nobody tells it."""
-_UNDOING = (RunPhase.COMPENSATING, RunPhase.PAUSED)
 
 
 def effects_of(draft: Draft) -> tuple[Effect, ...]:
@@ -78,9 +78,9 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
     if status.finished:
         return None
     times: list[datetime | None] = []
-    if draft.reason is None:
+    if not main_is_over(draft):
         times.append(draft.deadline)
-    if draft.strategy is ErrorStrategy.COMPENSATE and not draft.compensation.late and status.phase in _UNDOING:
+    if is_called_for(draft) and not draft.compensation.late and unended_undos(draft):
         times.append(draft.undo_deadline)
     if draft.run.deleting:
         times.append(draft.now + _LOOK_AT_NAMESPACE)

@@ -12,6 +12,7 @@ from kubesaga.engine.advance import finally_is_late, main_is_over
 from kubesaga.engine.definition import Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.retrying import cancel_waiting, give_up
+from kubesaga.engine.undoing import unended_undos
 
 _DECIDED = (Reason.COMPENSATION_REJECTED, Reason.COMPENSATION_ABANDONED)
 
@@ -76,10 +77,9 @@ def _heed_deadline(draft: Draft) -> None:
 
 
 def _heed_undo_deadline(draft: Draft) -> None:
-    undos = draft.definition.undos
     if draft.strategy is not ErrorStrategy.COMPENSATE or draft.undo_deadline is None or draft.now < draft.undo_deadline:
         return
-    if draft.compensation.late or all(draft.of(undo).phase.ended for undo in undos):
+    if draft.compensation.late or not (undos := unended_undos(draft)):
         return
     told = f"undoing took longer than {draft.definition.undoing.timeout.total_seconds():g} s"
     draft.compensation = draft.compensation.model_copy(update={"late": True})

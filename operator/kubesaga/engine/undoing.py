@@ -80,6 +80,11 @@ def _ready(draft: Draft, due: list[Step]) -> list[Step]:
     return [] if draft.active(due) else pending[:1]
 
 
+def unended_undos(draft: Draft) -> list[Step]:
+    """Return the undos that this run calls for and that are under way or still to come."""
+    return [undo for undo in undos_due(draft) if not draft.of(undo).phase.ended]
+
+
 def failed_undos(draft: Draft) -> list[Step]:
     """Return the undos that this run calls for and that have failed, or had no time to start."""
     due = undos_due(draft)

@@ -39,6 +39,7 @@ _EVICTED: Final = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "
 """Reasons that the kubelet gives a whole pod, those of all versions of graceful node shutdown included."""
 _NODE_LOST: Final = frozenset({"NodeLost", "DeletionByTaintManager", "DeletionByPodGC"})
 """The node controller's word for a pod, and the DisruptionTarget reasons of a node that does not answer any more."""
+_CUT_OFF: Final = frozenset({Reason.OOM_KILLED, Reason.EVICTED, Reason.POD_DELETED})
 _KILLED: Final = 137
 """Exit code of what was ended by SIGKILL: 128 and the signal's number."""
 _SIGNALS: Final = {130: "SIGINT", 134: "SIGABRT", _KILLED: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
@@ -47,6 +48,8 @@ _SIGNALS: Final = {130: "SIGINT", 134: "SIGABRT", _KILLED: "SIGKILL", 139: "SIGS
 def observe_pod(pod: Part, *, max_output_bytes: int) -> Observation:
     """Return how far the attempt of this pod is. Total: every pod object has an observation."""
     outcome = _outcome(pod, max_output_bytes)
+    if isinstance(outcome, Failed) and _is_cut_off(pod, outcome):
+        outcome = replace(outcome, in_doubt=True)
     if outcome is None:
         seen = _under_way(pod)
     else:
@@ -81,6 +84,15 @@ def _outcome(pod: Part, max_output_bytes: int) -> Outcome | None:
         told = waiting.get("message") or "the image's name is not valid"
         return Failed(reason=Reason.INVALID_IMAGE_NAME, message=tail(told), retryable=False)
     return _deleted(pod) if _is_deleted(pod) else None
+
+
+def _is_cut_off(pod: Part, failed: Failed) -> bool:
+    """Tell whether a container that had begun did not come to an end of its own: it may have had its effect."""
+    if failed.reason is Reason.NODE_LOST:
+        return (pod.get("spec") or {}).get("nodeName") is not None
+    killed = failed.reason is Reason.CONTAINER_FAILED and (_end(pod) or {}).get("exitCode") in _SIGNALS
+    begun = _state(pod, "running") is not None or _ever_ran(pod, _end(pod) or {})
+    return begun and (killed or failed.reason in _CUT_OFF)
 
 
 def _end(pod: Part) -> Part | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from kubesaga.api.action import Verb
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import WorkflowRunStatus
+from kubesaga.api.run import RunPhase, WorkflowRunStatus
 from kubesaga.engine.attempt import AttemptId, Failed, Observation, Outcome, Stage, Succeeded, Unknown
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer, Decision, Note, Release, Start, Stop
@@ -103,7 +103,8 @@ class Play:
                 return self
             if decision.status.finished and not self._seen:
                 return self
-            if not self._changed and decision.wake_at is None:
+            parked = decision.status.phase is RunPhase.COMPENSATION_FAILED
+            if not self._changed and (decision.wake_at is None or parked):
                 return self
             if not self._changed and decision.wake_at is not None:
                 self.now = max(self.now, decision.wake_at)

@@ -76,6 +76,17 @@ def test_a_spec_is_read_under_the_names_of_the_wire() -> None:
             id="a field of a request that comes later",
         ),
         pytest.param(
+            {**RIGHT, "compensation": {"activities": ["a"]}},
+            'spec.compensation.activities[0]: must be an object, but is the string "a"',
+            id="a list of names instead of undos",
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "handler": "x", "errorHandling": {"fallback": {"activity": "b"}}}]},
+            'spec.activities[0].errorHandling.fallback.activity: "b" is not skip, the only word here; '
+            "write what stands in as pod, http or handler",
+            id="a fallback that names an activity",
+        ),
+        pytest.param(
             {"activities": [None]}, "spec.activities[0]: must be an object, but is null", id="an empty entry of a list"
         ),
         pytest.param(
@@ -287,10 +298,10 @@ def test_what_a_newer_version_wrote_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        pytest.param({"phase": "Compensating"}, 'status.phase: "Compensating" is not one of Running', id="a phase"),
+        pytest.param({"phase": "Queued"}, 'status.phase: "Queued" is not one of Running', id="a phase"),
         pytest.param(
-            {"activities": {"a-1": {"phase": "Waiting"}}},
-            'status.activities["a-1"].phase: "Waiting" is not one of Pending',
+            {"activities": {"a-1": {"phase": "Queued"}}},
+            'status.activities["a-1"].phase: "Queued" is not one of Pending',
             id="a phase of an activity",
         ),
         pytest.param({"startTime": "yesterday"}, "status.startTime: ", id="a time"),

@@ -373,6 +373,21 @@ def test_undoing_that_takes_too_long_stops_and_waits() -> None:
     assert (play.ended, play.log[5:]) == ("Compensated ActivityFailed", ["undo b#2", "undo a#1"])
 
 
+def test_a_finally_that_outlasts_the_time_of_undoing_does_not_make_undoing_late() -> None:
+    spec = definition(
+        step("a"),
+        step("b"),
+        compensation={"timeout": "1m"},
+        timeout="1h",
+        finally_=[{"name": "audit", "handler": "audit"}],
+    )
+    play = Play(spec, {"b": wrong(), "audit": HANGS}).go()
+    assert (play.ended, play.status.compensation and play.status.compensation.late) == (
+        "Compensated ActivityFailed",
+        None,
+    )
+
+
 def test_the_time_of_undoing_counts_from_its_start_not_from_the_question() -> None:
     spec = definition(step("a"), "b", compensation={"mode": "Manual", "timeout": "1m"})
     play = Play(spec, {"b": wrong()}).go()
