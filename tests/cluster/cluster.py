@@ -219,6 +219,7 @@ def _collection(kind: str, namespace: str) -> str:
     group = {
         "workflowruns": "apis/kubesaga.dev/v1alpha1",
         "workflows": "apis/kubesaga.dev/v1alpha1",
+        "workflowactions": "apis/kubesaga.dev/v1alpha1",
         "leases": "apis/coordination.k8s.io/v1",
     }.get(kind, "api/v1")
     return f"/{group}/namespaces/{namespace}/{kind}"

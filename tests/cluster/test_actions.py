@@ -34,8 +34,10 @@ def done(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 def test_a_command_to_a_run_that_does_not_exist_is_refused(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.apply(act("early", "nowhere"))
-    found = done(cluster, "early")
+    with Operator(cluster, tmp_path) as operator:
+        operator.start()
+        cluster.apply(act("early", "nowhere"))
+        found = done(cluster, "early")
     assert found["status"]["phase"] == "Refused"
     assert found["status"]["message"] == f"there is no WorkflowRun 'nowhere' in namespace '{cluster.namespace}'"
     assert "ownerReferences" not in found["metadata"]

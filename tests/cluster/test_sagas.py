@@ -48,7 +48,7 @@ def act(cluster: Cluster, name: str, run: str, action: str, **more: Any) -> dict
     cluster.apply(document("WorkflowAction", name, {"targetRef": {"name": run}, "action": action, **more}))
 
     def answered() -> dict[str, Any] | None:
-        found = cluster.find("workflowactions.kubesaga.dev", name)
+        found = cluster.find("workflowactions", name)
         return found if found and (found.get("status") or {}).get("phase") else None
 
     return wait_for(f"{name} to be answered", answered)
@@ -153,7 +153,7 @@ def test_a_live_run_is_stopped_and_undone_when_it_is(
     wait_for("b to begin", lambda: "do b" in ledger(tmp_path))
     if how == "delete":
         here.kubectl("delete", "workflowruns.kubesaga.dev", run)
-        wait_for("the run to be gone", lambda: here.find("workflowruns.kubesaga.dev", run) is None)
+        wait_for("the run to be gone", lambda: here.find("workflowruns", run) is None)
     else:
         here.patch_run(run, shutdown=how)
         status = here.finished(run)
