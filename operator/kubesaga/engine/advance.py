@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kubesaga.api.run import ActivityPhase
 from kubesaga.engine.deeds import begin
-from kubesaga.engine.definition import Step
+from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.retrying import start_due
 from kubesaga.engine.undoing import advance_undoing, undoing_is_over
@@ -28,17 +28,18 @@ def advance(draft: Draft) -> None:
 
 
 def _ready(draft: Draft) -> list[Step]:
-    steps = draft.definition.steps
+    steps, known = draft.definition.steps, draft.activities
     return [
         step
         for step in draft.definition.main
-        if draft.of(step).phase is ActivityPhase.PENDING and all(draft.ended_well(steps[need]) for need in step.needs)
+        if (step.name not in known or known[step.name].phase is ActivityPhase.PENDING)
+        and all(need in known and draft.ended_well(steps[need]) for need in step.needs)
     ]
 
 
 def main_is_over(draft: Draft) -> bool:
     """Tell whether nothing before undoing and `finally` runs, and nothing more of it will."""
-    if draft.active(draft.definition.main):
+    if draft.active(Part.MAIN):
         return False
     return draft.reason is not None or not _ready(draft)
 
@@ -49,7 +50,7 @@ def _advance_finally(draft: Draft) -> None:
         return
     if draft.finally_start_time is None:
         draft.finally_start_time = draft.now
-    while not finally_is_late(draft) and not draft.active(final):
+    while not finally_is_late(draft) and not draft.active(Part.FINALLY):
         pending = [step for step in final if draft.of(step).phase is ActivityPhase.PENDING]
         if not pending:
             return
@@ -64,6 +65,6 @@ def finally_is_late(draft: Draft) -> bool:
 def final_is_over(draft: Draft) -> bool:
     """Tell whether everything of `finally` has ended, or its time is up."""
     final = draft.definition.final
-    if draft.active(final):
+    if draft.active(Part.FINALLY):
         return False
     return finally_is_late(draft) or all(draft.of(step).phase.ended for step in final)

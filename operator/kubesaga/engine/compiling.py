@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from kubesaga.api.failure import Compensation, ErrorHandling, ErrorStrategy, Fallback, ListedUndo, Retry, Undo
@@ -11,7 +11,7 @@ from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
 from kubesaga.api.work import EnvVar, ResourceList, Resources, Work
 from kubesaga.api.workflow import Activity, WorkflowSpec
-from kubesaga.engine.definition import Definition, Kind, Step, Undoing
+from kubesaga.engine.definition import Definition, Kind, Step, Undoing, deeds_of
 from kubesaga.engine.expressions import expressions_in
 from kubesaga.engine.retries import policy_of
 
@@ -25,15 +25,14 @@ def compile_definition(name: str, spec: WorkflowSpec) -> Definition:
         for activity in spec.activities
     )
     final = tuple(_step(activity, spec, (), final=True) for activity in spec.finally_)
-    steps = {step.name: step for step in (*main, *final)}
     undoing = _undoing(spec)
+    undos = (*(step.undo for step in main if step.undo is not None), *undoing.loose)
+    deeds = deeds_of((*main, *final), undos)
     return Definition(
-        name=name, spec=spec, steps=steps, main=main, final=final, outputs=spec.outputs,
-        timeout=parse_duration(spec.timeout) if spec.timeout else None,
+        name=name, spec=spec, steps={step.name: step for step in (*main, *final)}, main=main, final=final, undos=undos,
+        deeds=deeds, outputs=spec.outputs, timeout=parse_duration(spec.timeout) if spec.timeout else None,
         strategy=_run_strategy(spec), undoing=undoing,
-        undos=(*(step.undo for step in main if step.undo is not None), *undoing.loose),
-        has_expressions=any(map(_has_expressions, (*_deeds(steps.values()), *undoing.loose)))
-        or next(expressions_in(spec.outputs), None) is not None,
+        has_expressions=any(map(_has_expressions, deeds.values())) or next(expressions_in(spec.outputs), None) is not None,
     )  # fmt: skip
 
 
@@ -126,11 +125,6 @@ def _undoing(spec: WorkflowSpec) -> Undoing:
         parallel=given.strategy == "Parallel", manual=given.mode == "Manual", timeout=parse_duration(given.timeout),
         on_cancel=given.on_cancel, in_doubt=given.in_doubt == "Undo", loose=loose,
     )  # fmt: skip
-
-
-def _deeds(steps: Iterable[Step]) -> Iterator[Step]:
-    for step in steps:
-        yield from (deed for deed in (step, step.fallback, step.undo) if deed is not None)
 
 
 def _has_expressions(step: Step) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -27,6 +27,14 @@ class Kind(StrEnum):
     def in_process(self) -> bool:
         """Tell whether an attempt dies with the operator."""
         return self is not Kind.POD
+
+
+class Part(StrEnum):
+    """The three parts of a run, one after the other."""
+
+    MAIN = "main"
+    UNDOING = "undoing"
+    FINALLY = "finally"
 
 
 StepKey = tuple[Deed, str]
@@ -66,6 +74,13 @@ class Step:
         return self.deed, self.name
 
     @property
+    def part(self) -> Part:
+        """The part of the run that it belongs to; a fallback belongs to where its activity does."""
+        if self.deed is Deed.UNDO:
+            return Part.UNDOING
+        return Part.FINALLY if self.final else Part.MAIN
+
+    @property
     def shown(self) -> str:
         """The deed in a sentence: `assign_agent`, `the undo of assign_agent`."""
         if self.deed is Deed.DO:
@@ -102,6 +117,8 @@ class Definition:
     """Those of `finally`."""
     undos: tuple[Step, ...] = ()
     """All undos, whether or not a run calls for them."""
+    deeds: Mapping[StepKey, Step]
+    """Everything that there may be to do, in order: activities, each followed by its fallback, then undos."""
     outputs: Mapping[str, Any] | None = None
     """The run's outputs, to be rendered."""
     timeout: timedelta | None
@@ -110,3 +127,9 @@ class Definition:
     undoing: Undoing = Undoing()
     has_expressions: bool
     """False: no pass over such a run needs the evaluator."""
+
+
+def deeds_of(activities: Iterable[Step], undos: Iterable[Step]) -> dict[StepKey, Step]:
+    """Return all deeds by key, for a Definition."""
+    done = (deed for step in activities for deed in (step, step.fallback) if deed is not None)
+    return {deed.key: deed for deed in (*done, *undos)}

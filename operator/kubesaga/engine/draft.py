@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -25,7 +24,7 @@ from kubesaga.api.run import (
 )
 from kubesaga.engine.attempt import AttemptId, Observation
 from kubesaga.engine.decision import Note
-from kubesaga.engine.definition import Definition, Step, StepKey
+from kubesaga.engine.definition import Definition, Part, Step, StepKey
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.snapshot import Run, Snapshot
 from kubesaga.engine.transitions import moved
@@ -66,6 +65,12 @@ class Draft:
     actions: list[ActionRecord]
     replay: ReplayStatus | None = None
     notes: list[Note] = field(default_factory=list)
+    _active: set[StepKey] = field(init=False)
+    """The deeds that are under way, kept up by `move`: they are asked for many times in a pass, and are few."""
+
+    def __post_init__(self) -> None:
+        self._active = {(Deed.DO, name) for name, known in self.activities.items() if known.phase in _ATTEMPTED}
+        self._active |= {key for key, known in self.others.items() if known.phase in _ATTEMPTED}
 
     @property
     def run(self) -> Run:
@@ -83,26 +88,16 @@ class Draft:
         known = self.activities.get(step.name) if step.deed is Deed.DO else self.others.get(step.key)
         return known or _PENDING[step.deed]
 
-    def current(self, step: Step) -> Step:
-        """Return the deed by which an activity is under way: its fallback while it waits for that, else itself."""
-        waits = step.fallback is not None and self.of(step).phase is ActivityPhase.WAITING
-        return step.fallback if waits and step.fallback is not None else step
+    def running(self, *parts: Part) -> list[Step]:
+        """Return the deeds of which an attempt is under way, in order; of some parts of the run, or of all."""
+        return [step for step in self.active(*parts) if self.of(step).phase is ActivityPhase.RUNNING]
 
-    def running(self, steps: Iterable[Step]) -> list[Step]:
-        """Return the deeds of these steps of which an attempt is under way."""
-        deeds = map(self.current, steps)
-        return [deed for deed in deeds if self.of(deed).phase is ActivityPhase.RUNNING]
-
-    def active(self, steps: Iterable[Step]) -> list[Step]:
-        """Return the deeds of these steps that are under way, or wait to be tried again."""
-        deeds = map(self.current, steps)
-        return [deed for deed in deeds if self.of(deed).phase in _ATTEMPTED]
-
-    @property
-    def everything(self) -> list[Step]:
-        """All steps: activities, those of `finally`, and undos once there are any."""
-        undos = self.definition.undos if self.compensation.start_time is not None else []
-        return [*self.definition.main, *self.definition.final, *undos]
+    def active(self, *parts: Part) -> list[Step]:
+        """Return the deeds that are under way, or wait to be tried again, in order; of some parts of the run, or of all."""
+        if not self._active:
+            return []
+        deeds = [step for key, step in self.definition.deeds.items() if key in self._active]
+        return [step for step in deeds if step.part in parts] if parts else deeds
 
     def may_start(self, step: Step) -> bool:
         """Tell whether something new may start for a deed: another attempt, its fallback."""
@@ -132,6 +127,7 @@ class Draft:
         """Give a deed a phase that the table allows, and other fields."""
         old = self.of(step)
         new = old.model_copy(update={"phase": moved(step.deed, old.phase, phase), **changes})
+        (self._active.add if phase in _ATTEMPTED else self._active.discard)(step.key)
         if isinstance(new, ActivityStatus):
             self.activities[step.name] = new
         else:

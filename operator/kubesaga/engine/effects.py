@@ -10,7 +10,7 @@ from kubesaga.api.run import ActivityPhase, WorkflowRunStatus
 from kubesaga.engine.advance import main_is_over
 from kubesaga.engine.attempt import Attempt, AttemptId, Stage
 from kubesaga.engine.decision import Effect, Release, Start, Stop, Tidy
-from kubesaga.engine.definition import Kind, Step
+from kubesaga.engine.definition import Kind, Part, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.snapshot import Snapshot
 from kubesaga.engine.undoing import is_called_for, unended_undos
@@ -21,7 +21,7 @@ _LOOK_AT_NAMESPACE: Final = timedelta(seconds=30)
 
 def effects_of(draft: Draft) -> tuple[Effect, ...]:
     """Return the deeds of a live run: let go of what is recorded, stop what must end, start what is not there."""
-    wanted: dict[AttemptId, Step] = {draft.attempt_id(step): step for step in draft.running(draft.everything)}
+    wanted: dict[AttemptId, Step] = {draft.attempt_id(step): step for step in draft.running()}
     effects: list[Effect] = _unwanted(draft.snapshot, set(wanted))
     for attempt, step in wanted.items():
         seen = draft.snapshot.observed.get(attempt)
@@ -84,9 +84,9 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
         times.append(draft.undo_deadline)
     if draft.run.deleting:
         times.append(draft.now + _LOOK_AT_NAMESPACE)
-    if draft.active(draft.definition.final):
+    if draft.active(Part.FINALLY):
         times.append(draft.finally_deadline)
-    for step in draft.active(draft.everything):
+    for step in draft.active():
         times += _deadlines(draft, step)
     return min((time for time in times if time is not None), default=None)
 

@@ -20,7 +20,7 @@ _DONE_ALL_THE_SAME: Final = frozenset({Reason.OUTPUT_TOO_LARGE, Reason.OUTPUT_IN
 
 def record(draft: Draft) -> None:
     """Bring every deed that is under way up to what its executor sees now."""
-    for step in draft.running(draft.everything):
+    for step in draft.running():
         seen = draft.observation(step)
         if seen is not None and seen.stage is Stage.ENDED:
             _record_end(draft, step, seen)
@@ -28,7 +28,7 @@ def record(draft: Draft) -> None:
             _record_absence(draft, step)
         else:
             _record_wait(draft, step, seen)
-    for step in draft.running(draft.everything):
+    for step in draft.running():
         _record_lateness(draft, step)
 
 

@@ -15,7 +15,7 @@ from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityPhase, ActivityStatus, ReplayOf, ReplayStatus
 from kubesaga.engine.deeds import skip, take_over
-from kubesaga.engine.definition import Definition, Step, Undoing
+from kubesaga.engine.definition import Definition, Step, Undoing, deeds_of
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.snapshot import Source, Unusable
 
@@ -81,7 +81,7 @@ def adapted(definition: Definition, wanted: ReplayOf | None) -> Definition:
         strategy=ErrorStrategy.ABORT,
     )  # fmt: skip
     return replace(
-        definition, steps={alone.name: alone}, main=(alone,), final=(), undos=(), outputs=None, undoing=Undoing(),
+        definition, steps={alone.name: alone}, main=(alone,), final=(), undos=(), deeds=deeds_of([alone], ()), outputs=None, undoing=Undoing(),
         strategy=ErrorStrategy.ABORT,
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -13,7 +12,7 @@ from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityError, ActivityPhase, FailedAttempt
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.deeds import fail, of_attempt
-from kubesaga.engine.definition import Step
+from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.expressions import ExpressionError, condition
 from kubesaga.engine.retries import LONGEST_RETRY_AFTER, UNCHARGED
@@ -87,7 +86,7 @@ def _seed(draft: Draft, step: Step, number: int) -> str:
 
 def start_due(draft: Draft) -> None:
     """Start the next attempt of every deed whose wait is over."""
-    for step in draft.active(draft.everything):
+    for step in draft.active():
         status = draft.of(step)
         due = status.next_attempt_time
         if status.phase is not ActivityPhase.RETRYING or due is None or draft.now < due:
@@ -100,9 +99,9 @@ def start_due(draft: Draft) -> None:
         draft.note("ActivityStarted", f"{step.shown} starts, attempt {number}", activity=step.name)
 
 
-def give_up(draft: Draft, steps: Iterable[Step]) -> None:
+def give_up(draft: Draft, part: Part) -> None:
     """End what waits to be tried again as it last failed: the run is failing, and nothing new starts."""
-    for step in _waiting(draft, steps):
+    for step in _waiting(draft, part):
         error = draft.of(step).error
         assert error is not None, "what is tried again has failed"
         unknown = error.reason is Reason.OUTCOME_UNKNOWN
@@ -110,11 +109,11 @@ def give_up(draft: Draft, steps: Iterable[Step]) -> None:
         fail(draft, step, phase, Failed(reason=error.reason, message=error.message, retryable=error.retryable))
 
 
-def cancel_waiting(draft: Draft, steps: Iterable[Step], reason: Reason, message: str) -> None:
+def cancel_waiting(draft: Draft, reason: Reason, message: str, *parts: Part) -> None:
     """End what waits to be tried again as cancelled: it is being stopped."""
-    for step in _waiting(draft, steps):
+    for step in _waiting(draft, *parts):
         fail(draft, step, ActivityPhase.CANCELLED, Failed(reason=reason, message=message))
 
 
-def _waiting(draft: Draft, steps: Iterable[Step]) -> list[Step]:
-    return [step for step in draft.active(steps) if draft.of(step).phase is ActivityPhase.RETRYING]
+def _waiting(draft: Draft, *parts: Part) -> list[Step]:
+    return [step for step in draft.active(*parts) if draft.of(step).phase is ActivityPhase.RETRYING]

@@ -64,7 +64,7 @@ def is_over(draft: Draft) -> bool:
     """Tell whether nothing runs any more and nothing more will."""
     if draft.reason is Reason.DRY_RUN:
         return True
-    if draft.active(draft.everything):
+    if draft.active():
         return False
     if draft.ending is not None:
         return True
@@ -103,13 +103,13 @@ def phase_of(draft: Draft) -> RunPhase:
     if is_parked(draft):
         return RunPhase.COMPENSATION_FAILED
     undoing = draft.compensation.start_time is not None
-    if draft.running(draft.everything):
+    if draft.running():
         return RunPhase.COMPENSATING if undoing else RunPhase.RUNNING
     if draft.run.spec.suspend:
         return RunPhase.PAUSED
     if undoing:
         return RunPhase.COMPENSATING
-    waits = draft.active(draft.everything) or waits_for_decision(draft)
+    waits = draft.active() or waits_for_decision(draft)
     return RunPhase.WAITING if waits else RunPhase.RUNNING
 
 
@@ -150,7 +150,7 @@ def _progress(draft: Draft) -> str:
 
 
 def _current(draft: Draft) -> str | None:
-    active = draft.active(draft.everything)
+    active = draft.active()
     if active:
         return active[0].name
     if draft.compensation.start_time is not None and draft.finally_start_time is None:

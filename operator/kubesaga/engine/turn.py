@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import ActivityPhase
 from kubesaga.engine.advance import finally_is_late, main_is_over
-from kubesaga.engine.definition import Step
+from kubesaga.engine.definition import Part
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.retrying import cancel_waiting, give_up
 from kubesaga.engine.undoing import unended_undos
@@ -26,16 +24,16 @@ def turn(draft: Draft) -> None:
                 "The run was stopped and abandoned: its namespace is being deleted, where nothing can start."
             )
         draft.strategy = ErrorStrategy.ABORT
-        _stop(draft, draft.everything, draft.ending, "the run is being stopped")
+        _stop(draft, draft.ending, "the run is being stopped")
         return
     _cancel(draft)
     _heed_deadline(draft)
     if draft.reason is not None:
-        give_up(draft, draft.definition.main)
+        give_up(draft, Part.MAIN)
     _heed_undo_deadline(draft)
     if finally_is_late(draft):
         told = f"finally took longer than {draft.definition.spec.timeout}"
-        _stop(draft, draft.definition.final, Reason.DEADLINE_EXCEEDED, told)
+        _stop(draft, Reason.DEADLINE_EXCEEDED, told, Part.FINALLY)
 
 
 def _cancel(draft: Draft) -> None:
@@ -50,7 +48,7 @@ def _cancel(draft: Draft) -> None:
     if strategy is ErrorStrategy.COMPENSATE and reason is not Reason.CANCELLED:
         draft.strategy = strategy
     if not over:
-        _stop(draft, draft.definition.main, reason, "the run is being cancelled")
+        _stop(draft, reason, "the run is being cancelled", Part.MAIN)
 
 
 def _asked(draft: Draft) -> tuple[Reason, ErrorStrategy] | None:
@@ -73,21 +71,20 @@ def _heed_deadline(draft: Draft) -> None:
     draft.fail_run(
         Reason.DEADLINE_EXCEEDED, told, ErrorStrategy.COMPENSATE if compensates else ErrorStrategy.ABORT
     )  # fmt: skip
-    _stop(draft, draft.definition.main, Reason.DEADLINE_EXCEEDED, told)
+    _stop(draft, Reason.DEADLINE_EXCEEDED, told, Part.MAIN)
 
 
 def _heed_undo_deadline(draft: Draft) -> None:
     if draft.strategy is not ErrorStrategy.COMPENSATE or draft.undo_deadline is None or draft.now < draft.undo_deadline:
         return
-    if draft.compensation.late or not (undos := unended_undos(draft)):
+    if draft.compensation.late or not unended_undos(draft):
         return
     told = f"undoing took longer than {draft.definition.undoing.timeout.total_seconds():g} s"
     draft.compensation = draft.compensation.model_copy(update={"late": True})
-    _stop(draft, undos, Reason.COMPENSATION_TIMEOUT, told)
+    _stop(draft, Reason.COMPENSATION_TIMEOUT, told, Part.UNDOING)
 
 
-def _stop(draft: Draft, steps: Iterable[Step], reason: Reason, message: str) -> None:
-    steps = list(steps)
-    cancel_waiting(draft, steps, reason, message)
-    for step in draft.running(steps):
+def _stop(draft: Draft, reason: Reason, message: str, *parts: Part) -> None:
+    cancel_waiting(draft, reason, message, *parts)
+    for step in draft.running(*parts):
         draft.order_to_stop(step, ActivityPhase.CANCELLED, reason, message)

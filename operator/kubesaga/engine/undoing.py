@@ -11,7 +11,7 @@ from __future__ import annotations
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.run import ActivityPhase, ActivityStatus
 from kubesaga.engine.deeds import begin
-from kubesaga.engine.definition import Step
+from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
 
 _GOOD = (ActivityPhase.SUCCEEDED, ActivityPhase.SKIPPED)
@@ -77,7 +77,7 @@ def _ready(draft: Draft, due: list[Step]) -> list[Step]:
     pending = [undo for undo in due if draft.of(undo).phase is ActivityPhase.PENDING]
     if draft.definition.undoing.parallel:
         return pending
-    return [] if draft.active(due) else pending[:1]
+    return [] if draft.active(Part.UNDOING) else pending[:1]
 
 
 def unended_undos(draft: Draft) -> list[Step]:
@@ -97,14 +97,14 @@ def is_parked(draft: Draft) -> bool:
     if draft.compensation.start_time is None or not is_called_for(draft):
         return False
     due = undos_due(draft)
-    if draft.active(due) or not failed_undos(draft):
+    if draft.active(Part.UNDOING) or not failed_undos(draft):
         return False
     return bool(draft.compensation.late) or all(draft.of(undo).phase.ended for undo in due)
 
 
 def undoing_is_over(draft: Draft) -> bool:
     """Tell whether nothing is left to be undone, or undoing has been given up."""
-    if draft.active(draft.definition.undos):
+    if draft.active(Part.UNDOING):
         return False
     return not is_called_for(draft) or all(draft.of(undo).phase in _GOOD for undo in undos_due(draft))
 

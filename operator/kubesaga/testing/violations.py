@@ -4,15 +4,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from kubesaga.api.names import FINISHED_LABEL, Deed
 from kubesaga.api.run import ActivityPhase, RunPhase
 from kubesaga.engine.attempt import Attempt, AttemptId, RunKey, Stage
 from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, UNDO_MOVES
+from kubesaga.testing.api_server import FakeApiServer
+from kubesaga.testing.executors import FakeExecutor
 
-if TYPE_CHECKING:
-    from kubesaga.testing.world import World
+
+class History(Protocol):
+    """A World, as far as it is judged here."""
+
+    api: FakeApiServer
+    actions_api: FakeApiServer
+    keys: list[RunKey]
+    found: list[str]
+    done: set[AttemptId]
+
+    @property
+    def pods(self) -> FakeExecutor:
+        """The attempts that outlive the operator."""
+
+    @property
+    def handlers(self) -> FakeExecutor:
+        """Those that do not."""
+
+    def deed(self, run: RunKey, attempt: AttemptId) -> dict[str, Any]:
+        """Return what is stored now of the deed that an attempt is for."""
+
+    def stored(self, key: RunKey) -> dict[str, Any]:
+        """Return the status of a run as it is stored now."""
+
 
 _NEEDS: Final = {"pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label")}
 _UNENDED: Final = ("Pending", "Running", "Retrying")
@@ -24,7 +48,7 @@ def is_finished(body: dict[str, Any] | None) -> bool:
     return body is None or body["metadata"].get("labels", {}).get(FINISHED_LABEL) == "true"
 
 
-def check_release(world: World, attempt: AttemptId, run: RunKey) -> list[str]:
+def check_release(world: History, attempt: AttemptId, run: RunKey) -> list[str]:
     """Return what is wrong with letting an attempt go now."""
     known = world.deed(run, attempt)
     later = known.get("attempt", 0) > attempt.number or known.get("phase") in ("Retrying", "Waiting")
@@ -34,7 +58,7 @@ def check_release(world: World, attempt: AttemptId, run: RunKey) -> list[str]:
     return []
 
 
-def check_start(world: World, attempt: Attempt, *, pod: bool, starts: int) -> list[str]:
+def check_start(world: History, attempt: Attempt, *, pod: bool, starts: int) -> list[str]:
     """Return what is wrong with starting an attempt now."""
     found: list[str] = []
     mine = world.deed(attempt.run, attempt.id)
@@ -73,12 +97,12 @@ def _undo_out_of_order(status: dict[str, Any], attempt: AttemptId) -> list[str]:
     ]  # fmt: skip
 
 
-def violations(world: World) -> list[str]:
+def violations(world: History) -> list[str]:
     """Return everything that the history shows to be wrong."""
     return [*world.found, *_moves(world), *_left_behind(world), *_not_undone(world), *_wrong_answers(world)]
 
 
-def _moves(world: World) -> list[str]:
+def _moves(world: History) -> list[str]:
     found: list[str] = []
     last: dict[str, dict[str, Any]] = {}
     for body in world.api.history:
@@ -105,7 +129,7 @@ def _moves(world: World) -> list[str]:
     return found
 
 
-def _left_behind(world: World) -> list[str]:
+def _left_behind(world: History) -> list[str]:
     checks: list[tuple[Callable[[RunKey], bool], str]] = [
         (lambda key: not is_finished(world.api.objects.get(key)), "I8: {} does not come to its end"),
         (lambda key: bool((world.api.objects.get(key) or {"metadata": {}})["metadata"].get("finalizers")), "I9: {} keeps a finalizer"),
@@ -147,7 +171,7 @@ def _twice_applied(uid: str, status: dict[str, Any]) -> list[str]:
     return [] if len(applied) == len(set(applied)) else [f"{uid}: an action is applied twice: {applied}"]
 
 
-def _not_undone(world: World) -> list[str]:
+def _not_undone(world: History) -> list[str]:
     """Compare what really happened with what a run that says it is undone has left."""
     found: list[str] = []
     last = {body["metadata"]["uid"]: body.get("status") or {} for body in world.api.history}
@@ -170,7 +194,7 @@ def _not_undone(world: World) -> list[str]:
     return found
 
 
-def _wrong_answers(world: World) -> list[str]:
+def _wrong_answers(world: History) -> list[str]:
     """Compare what the WorkflowActions were told with what the runs recorded."""
     statuses = [body.get("status") or {} for body in world.api.history]
     recorded = {action["uid"] for status in statuses for action in status.get("actions", [])}
