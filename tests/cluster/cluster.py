@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,25 +19,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
 
 import yaml
-from helm_python import Chart
+from tests.cluster.account import kubeconfig_of_account
+from tests.cluster.kubelet import ContainerLost, lost_by_kubelet, twice
+from tests.cluster.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-T = TypeVar("T")
-
-
-def wait_for(what: str, look: Callable[[], T | None], *, within: float = 60, every: float = 0.1) -> T:
-    """Return the first thing that `look` finds. Fails after `within` seconds, saying what was waited for."""
-    end = time.monotonic() + within
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < end, f"waited {within:g} s for {what}"
-        time.sleep(every)
+FINISHED = ("Succeeded", "Failed", "Compensated", "Cancelled", "Terminated")
+OURS = "kubesaga.dev/"
+"""What all our labels and finalizers begin with."""
+UNTIL_STOPPED = "trap 'exit 1' TERM; sleep 1000 & wait"
+"""A script that runs until it is told to stop, and then stops at once: PID 1 without a trap has to be killed after 30 s."""
 
 
 class Cluster:
@@ -52,7 +47,7 @@ class Cluster:
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run kubectl."""
         command = [self._kubectl, "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace, *words]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=90)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
         assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         return done
 
@@ -61,7 +56,7 @@ class Cluster:
         self.kubectl("apply", "--validate=false", "-f", str(folder))
         for path in folder.glob("*.yaml"):
             name = yaml.safe_load(path.read_text())["metadata"]["name"]
-            self.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+            self.kubectl("wait", "--for=condition=Established", f"crd/{name}", f"--timeout={PATIENCE}s")
 
     @contextmanager
     def in_new_namespace(self) -> Iterator[Cluster]:
@@ -69,11 +64,43 @@ class Cluster:
         name = f"test-{uuid.uuid4().hex[:8]}"
         self.kubectl("create", "namespace", name)
         inside = Cluster(self.kubeconfig, name, self.proxy)
-        wait_for("the ServiceAccount", lambda: inside.find("serviceaccounts", "default"))
         try:
+            # Its ServiceAccount comes a moment later, and before 1.24 that one's token after that.
+            wait_for("the namespace to take pods", lambda: not inside.refusal())
             yield inside
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+            inside._let_go()
+
+    def refusal(self) -> str:
+        """Return what the API server says against a pod in the namespace; "" if it would take one. None is made."""
+        container = {"name": "a", "image": "a"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try"}, "spec": {"containers": [container]}}
+        url = f"{self.proxy}{_collection('pods', self.namespace)}?dryRun=All"
+        json_type = {"Content-Type": "application/json"}
+        try:
+            request = urllib.request.Request(url, json.dumps(pod).encode(), json_type)
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+        return ""
+
+    def held(self) -> list[dict[str, Any]]:
+        """Return the runs that have finished, and the pods of such, that finalizers of ours still hold."""
+        runs = self.list("workflowruns")
+        live = {run["metadata"]["name"] for run in runs if (run.get("status") or {}).get("phase") not in FINISHED}
+        over = [run for run in runs if run["metadata"]["name"] not in live]
+        pods = [pod for pod in self.list("pods") if pod["metadata"].get("labels", {}).get(f"{OURS}run") not in live]
+        return [each for each in (*over, *pods) if _is_held(each)]
+
+    def _let_go(self) -> None:
+        """Take our finalizers off what a test that failed has left: nobody else would, and the namespace would stay."""
+        for kind in ("workflowruns", "pods"):
+            for each in filter(_is_held, self.list(kind)):
+                name = each["metadata"]["name"]
+                print(f"{kind} {name} is still held when its test is over")
+                self.kubectl("patch", kind, name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False)
 
     def apply(self, *documents: dict[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
         """Apply documents."""
@@ -93,14 +120,22 @@ class Cluster:
 
     def _read(self, path: str) -> dict[str, Any] | None:
         """Ask the API server through `kubectl proxy`: a kubectl of its own for each look would take all the processor."""
-        try:
-            with urllib.request.urlopen(f"{self.proxy}{path}", timeout=20) as answer:
-                found: dict[str, Any] = json.load(answer)
-                return found
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return None
-            raise
+        for tries_left in (2, 1, 0):
+            try:
+                with urllib.request.urlopen(f"{self.proxy}{path}", timeout=PATIENCE / 3) as answer:
+                    found: dict[str, Any] = json.load(answer)
+                    return found
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code == 404:
+                    return None
+                if not tries_left or error.code not in (429, 500, 502, 503, 504):
+                    raise
+            except OSError:
+                if not tries_left:
+                    raise
+            time.sleep(1)  # the API server is too busy to answer, which no test is about
+        raise AssertionError
 
     def run(self, name: str, workflow: str | dict[str, Any], **spec: Any) -> None:
         """Create a run of a Workflow, or of a spec of its own, in which nothing is tried again unless it says so."""
@@ -117,27 +152,66 @@ class Cluster:
         status: dict[str, Any] = found.get("status") or {}
         return status
 
-    def wait_phase(self, run: str, *phases: str, within: float = 90) -> dict[str, Any]:
-        """Return the status of a run once it is in one of the phases."""
+    def wait_status(self, run: str, what: str, fits: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """Return the first status of a run that fits. Fails at once when it has finished with one that does not."""
 
         def look() -> dict[str, Any] | None:
             status = self.status(run)
-            return status if status.get("phase") in phases else None
+            told = f"{run} should be {what}, and has finished: {json.dumps(status, indent=1)}"
+            fit = fits(status)
+            assert fit or status.get("phase") not in FINISHED, told
+            return status if fit else None
 
-        try:
-            return wait_for(f"{run} to be {' or '.join(phases)}", look, within=within, every=0.2)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; it is {json.dumps(self.status(run), indent=1)}") from None
+        return wait_for(f"{run} to be {what}", look, otherwise=lambda: json.dumps(self.status(run), indent=1))
 
-    def wait_activity(self, run: str, activity: str, *, within: float = 60, **wanted: Any) -> dict[str, Any]:
-        """Return what is recorded of an activity once it has these fields."""
+    def wait_phase(self, run: str, *phases: str) -> dict[str, Any]:
+        """Return the status of a run once it is in one of the phases."""
+        return self.wait_status(run, " or ".join(phases), lambda status: status.get("phase") in phases)
+
+    def wait_activity(self, run: str, activity: str, **wanted: Any) -> dict[str, Any]:
+        """Return what is recorded of an activity once it has these fields. They must be ones that it keeps for a while."""
+
+        def fits(status: dict[str, Any]) -> bool:
+            found = status.get("activities", {}).get(activity)
+            return found is not None and all(found.get(name) == value for name, value in wanted.items())
+
+        found: dict[str, Any] = self.wait_status(run, f"{activity} {wanted}", fits)["activities"][activity]
+        return found
+
+    def wait_pod(self, name: str, phase: str) -> dict[str, Any]:
+        """Return a pod once it is in a phase, one that it stays in until the test goes on."""
 
         def look() -> dict[str, Any] | None:
-            found: dict[str, Any] | None = self.status(run).get("activities", {}).get(activity)
-            fits = found is not None and all(found.get(name) == value for name, value in wanted.items())
-            return found if fits else None
+            pod = self.find("pods", name) or {"metadata": {}}
+            if lost_by_kubelet(pod):
+                raise ContainerLost(name)
+            return pod if pod.get("status", {}).get("phase") == phase else None
 
-        return wait_for(f"{activity} of {run} to be {wanted}", look, within=within)
+        return wait_for(f"{name} to be {phase}", look)
+
+    def finished(self, run: str) -> dict[str, Any]:
+        """Return the status of a run once it has finished, however. Raises ContainerLost."""
+        status = self.wait_phase(run, *FINISHED)
+        if lost := [pod for pod in self.list("pods", f"{OURS}run={run}") if lost_by_kubelet(pod)]:
+            raise ContainerLost(", ".join(pod["metadata"]["name"] for pod in lost))
+        return status
+
+    def carried_out(self, name: str, workflow: str | dict[str, Any], **spec: Any) -> tuple[str, dict[str, Any]]:
+        """Create a run; return its name and its status once it has finished: another one's if the kubelet lost a container."""
+
+        def once(run: str) -> tuple[str, dict[str, Any]]:
+            self.run(run, workflow, **spec)
+            return run, self.finished(run)
+
+        return twice(name, once)
+
+    def patch_run(self, name: str, **spec: Any) -> None:
+        """Change fields of a run's spec."""
+        self.kubectl("patch", "workflowruns.kubesaga.dev", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def _is_held(each: dict[str, Any]) -> bool:
+    return any(finalizer.startswith(OURS) for finalizer in each["metadata"].get("finalizers") or ())
 
 
 def _collection(kind: str, namespace: str) -> str:
@@ -145,6 +219,7 @@ def _collection(kind: str, namespace: str) -> str:
     group = {
         "workflowruns": "apis/kubesaga.dev/v1alpha1",
         "workflows": "apis/kubesaga.dev/v1alpha1",
+        "workflowactions": "apis/kubesaga.dev/v1alpha1",
         "leases": "apis/coordination.k8s.io/v1",
     }.get(kind, "api/v1")
     return f"/{group}/namespaces/{namespace}/{kind}"
@@ -186,25 +261,36 @@ class Operator:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._kubeconfig: Path | None = None
+        self._born = 0
 
     def __enter__(self) -> Self:
-        self._kubeconfig = self.cluster.kubeconfig if self.as_admin else self._account()
+        self._kubeconfig = self.cluster.kubeconfig
+        if not self.as_admin:
+            self._kubeconfig = kubeconfig_of_account(self.cluster, self.folder / "operator.kubeconfig")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        if error is not None:
-            print(self.log()[-6000:])
+        try:
+            if error is None and self._alive:
+                self._wait_let_go()
+        except BaseException as late:
+            error = late
+            raise
+        finally:
+            self.stop()
+            if error is not None:
+                print(self.log()[-6000:])
 
     def start(self, *handlers: str, **settings: str) -> None:
         """Start it, and wait until it leads."""
         self.launch(*handlers, **settings)
-        wait_for("the operator to lead", lambda: self.leads, within=40)
+        wait_for("the operator to lead", lambda: self.leads)
 
     def launch(self, *handlers: str, **settings: str) -> None:
-        """Start it, and do not wait."""
+        """Start it, and do not wait. One that still runs is ended first."""
+        self.stop()
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'tests' / 'cluster'}:{ROOT / 'examples' / 'handlers'}",
@@ -217,6 +303,7 @@ class Operator:
             **{f"KUBESAGA_{name.upper()}": value for name, value in (self.settings | settings).items()},
         }
         with self._log_file.open("ab") as log:
+            self._born = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "kubesaga", "controller", "--kubeconfig", str(self._kubeconfig)],
                 env=environment, stdout=log, stderr=log, cwd=self.folder,
@@ -226,15 +313,15 @@ class Operator:
         """End it as a crash does: SIGKILL."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=PATIENCE)
 
     def stop(self) -> int | None:
-        """End it as Kubernetes does: SIGTERM; return its exit status."""
-        if self._process is None or self._process.poll() is not None:
+        """End it as Kubernetes does: SIGTERM, and 30 s of grace; return its exit status."""
+        if self._process is None or not self._alive:
             return None
         self._process.terminate()
         try:
-            return self._process.wait(timeout=20)
+            return self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
@@ -246,7 +333,7 @@ class Operator:
     def get(self, path: str) -> tuple[int, str]:
         """Return status and text of its HTTP port."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE / 3) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -262,50 +349,31 @@ class Operator:
     def _log_file(self) -> Path:
         return self.folder / "operator.log"
 
+    def _wait_let_go(self) -> None:
+        """Wait for what comes after a run's last status: an operator that is stopped before that leaves it held."""
+        held = self.cluster.held
+        wait_for(
+            "what has finished to be let go", lambda: not held(), otherwise=lambda: [e["metadata"] for e in held()]
+        )
+
+    @property
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     @property
     def leads(self) -> bool:
         """Tell whether it has said, in this life, that it leads."""
-        assert self._process is not None
-        assert self._process.poll() is None, f"the operator ended by itself: {self.log()[-3000:]}"
-        return "kubesaga leads as" in self.log().rpartition("serves /metrics")[2]
-
-    def _account(self) -> Path:
-        """Make the ServiceAccount with the chart's own RBAC, and a kubeconfig that bears its token."""
-        cluster, namespace = self.cluster, self.cluster.namespace
-        values = {"watchNamespaces": [namespace], "crds": {"install": False}, "rbac": {"aggregatedRoles": False}}
-        rendered = Chart.load(str(ROOT / "charts" / "kubesaga")).render(values, name="kubesaga", namespace=namespace)
-        wanted = ("ServiceAccount", "Role", "RoleBinding")
-        texts = [text for path, text in rendered.items() if path.endswith(".yaml")]
-        documents = [doc for text in texts for doc in yaml.safe_load_all(text) if doc]
-        documents = [doc for doc in documents if doc.get("kind") in wanted]
-        cluster.apply(*documents)
-        account = next(doc["metadata"]["name"] for doc in documents if doc["kind"] == "ServiceAccount")
-        secret = {
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-            "metadata": {"name": "kubesaga-token", "annotations": {"kubernetes.io/service-account.name": account}},
-        }  # fmt: skip
-        cluster.apply(secret)
-
-        def token() -> str | None:
-            found = cluster.find("secrets", "kubesaga-token") or {}
-            return (found.get("data") or {}).get("token")
-
-        config = yaml.safe_load(cluster.kubeconfig.read_text())
-        bearer = base64.b64decode(wait_for("the ServiceAccount's token", token)).decode()
-        config["users"] = [{"name": "kubesaga", "user": {"token": bearer}}]
-        config["contexts"] = [
-            {
-                "name": "kubesaga",
-                "context": {**config["contexts"][0]["context"], "user": "kubesaga", "namespace": namespace},
-            }
-        ]
-        config["current-context"] = "kubesaga"
-        path = self.folder / "operator.kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        return path
+        assert self._alive, f"the operator ended by itself: {self.log()[-3000:]}"
+        return b"kubesaga leads as" in self._log_file.read_bytes()[self._born :]
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free and will be when the operator comes back: outgoing connections never take one this low."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("a hundred ports are taken")

@@ -66,3 +66,17 @@ def flaky(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
 def hopeless(params: dict[str, Any]) -> dict[str, Any]:
     """Fail for good."""
     raise kubesaga.NotRetryable("no such customer")
+
+
+@kubesaga.activity("test:ledger")
+async def ledger(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
+    """Write down what is done, undone or stood in for. Files `hold DEED` and `fail DEED` in the folder hold it and make it fail."""
+    folder = Path(params["folder"])
+    deed = f"{context.deed} {context.activity}"
+    with (folder / "ledger").open("a") as lines:
+        lines.write(f"{deed} {context.idempotency_key}\n")
+    while (folder / f"hold {deed}").exists():
+        await asyncio.sleep(0.05)
+    if (folder / f"fail {deed}").exists():
+        raise kubesaga.NotRetryable(f"{deed} is not possible")
+    return {"ticket": f"T-{context.activity}"}

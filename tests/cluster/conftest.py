@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.cluster import Cluster, Operator, proxied
+from tests.cluster.cluster import Cluster, proxied
+from tests.cluster.kubelet import SECOND_TRIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +21,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(240))
+            # More than a few waits that all fail (waiting.py): those say what they waited for, this limit does not.
+            item.add_marker(pytest.mark.timeout(600))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was done a second time, also where it passed then."""
+    for told in SECOND_TRIES:
+        terminalreporter.write_line(f"the kubelet lost a container, done again: {told}")
 
 
 @pytest.fixture(scope="session")
@@ -45,11 +53,3 @@ def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster in a fresh namespace, which is deleted afterwards."""
     with shared_cluster.in_new_namespace() as cluster:
         yield cluster
-
-
-@pytest.fixture
-def operator(cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
-    """A running operator that serves the test's namespace."""
-    with Operator(cluster, tmp_path) as operator:
-        operator.start()
-        yield operator

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.cluster import Cluster, Operator, wait_for
+from tests.cluster.cluster import Cluster, Operator
+from tests.cluster.kubelet import twice
+from tests.cluster.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/workflow.yaml"))
@@ -44,7 +46,7 @@ def desk(cluster: Cluster) -> None:
         [sys.executable, str(ROOT / "tools" / "cluster"), "image", "desk"], check=True, cwd=ROOT, capture_output=True
     )
     cluster.apply(*documents(ROOT / "examples" / "ticket-desk" / "manifests" / "desk.yaml"))
-    cluster.kubectl("rollout", "status", "deployment/desk", "--timeout=120s")
+    cluster.kubectl("rollout", "status", "deployment/desk", f"--timeout={PATIENCE}s")
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
@@ -54,13 +56,19 @@ def test_an_example_reaches_the_phase_that_its_readme_names(here: Cluster, folde
     promised = re.search(r"must reach the phase `(\w+)`", (folder / "README.md").read_text())
     assert promised is not None, "the README names no phase"
     (run,) = documents(folder / "run.yaml")
-    here.apply(*documents(folder / "workflow.yaml"), run)
-    status = here.wait_phase(run["metadata"]["name"], "Succeeded", "Failed")
+    here.apply(*documents(folder / "workflow.yaml"))
+
+    def once(name: str) -> dict[str, Any]:
+        here.apply({**run, "metadata": {**run["metadata"], "name": name}})
+        return here.finished(name)
+
+    status = twice(run["metadata"]["name"], once)
     assert status["phase"] == promised.group(1), json.dumps(status, indent=1)
 
 
 def test_the_desk_was_really_called_once_for_each_activity(here: Cluster) -> None:
-    status = wait_for("the ticket's run", lambda: here.status("ticket-t-123"))
+    names = ("ticket-t-123-again", "ticket-t-123")  # the last one: see `twice`
+    status = wait_for("the ticket's run", lambda: next(filter(None, map(here.status, names)), None))
     calls = json.loads(
         here.kubectl("get", "--raw", f"/api/v1/namespaces/{here.namespace}/services/desk:80/proxy/calls").stdout
     )["calls"]
@@ -73,6 +81,7 @@ def test_the_desk_was_really_called_once_for_each_activity(here: Cluster) -> Non
             ("/tickets/T-123/sla", "set_sla"),
             ("/audit", "audit"),
         )
+        for _ in range(status["activities"][activity]["attempt"])  # one; a desk too slow to answer is asked again
     ]
     assert status["activities"]["set_sla"]["podName"]
     assert "podName" not in status["activities"]["notify_team"]

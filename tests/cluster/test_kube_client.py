@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.cluster.waiting import PATIENCE
 
 from kubesaga.kube import errors
 from kubesaga.kube.client import EventType, KubeClient, Object, Selection
@@ -72,7 +73,7 @@ async def takes_pods(client: KubeClient, namespace: str) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -178,7 +179,7 @@ async def test_one_that_leaves_the_selector_is_told_as_deleted_with_a_newer_vers
     created = await client.create(CONFIG_MAPS, namespace, config_map("a", labels={"t": "1"}))
     version = created["metadata"]["resourceVersion"]
     events = client.watch(CONFIG_MAPS, Selection(namespace=namespace, labels="t=1"), resource_version=version)
-    async with aclosing(events), asyncio.timeout(20):
+    async with aclosing(events), asyncio.timeout(PATIENCE):
         changed = await client.merge_patch(CONFIG_MAPS, namespace, "a", {"metadata": {"labels": {"t": "2"}}})
         type_, obj = await anext(events)
     assert type_ == EventType.DELETED
@@ -254,28 +255,35 @@ async def test_an_informer_follows_a_real_server(client: KubeClient, namespace: 
 
 
 async def test_a_lease_changes_hands_on_a_real_server(client: KubeClient, namespace: str) -> None:
+    looked = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        looked.set()
+        await asyncio.sleep(0.05)
+
     def candidate(identity: str) -> Elector:
         return Elector(
             client,
             namespace=namespace,
             name="kubesaga",
             identity=identity,
-            clock=time.monotonic,
+            clock=lambda: 0.0,  # stands still: nobody sees the Lease run out, only its release lets another one in
             now=now,
-            sleep=asyncio.sleep,
+            sleep=sleep,
             on_lost=lambda: None,
         )
 
     first, second = candidate("first"), candidate("second")
     await first.acquire()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(second.acquire(), 0.2)
-    assert 0 < first.valid_for() <= 10
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.wait_for(looked.wait(), PATIENCE)
+    assert (first.valid_for(), second.valid_for(), waiting.done()) == (10, 0, False)
     await candidate("first").acquire()
     restarted = candidate("first")
     await restarted.acquire()
+    assert not waiting.done()
     await restarted.release()
-    await asyncio.wait_for(second.acquire(), 5)
+    await asyncio.wait_for(waiting, PATIENCE)
     spec = (await client.get(LEASES, namespace, "kubesaga"))["spec"]
     assert (spec["holderIdentity"], spec["leaseTransitions"], spec["leaseDurationSeconds"]) == ("second", 1, 15)
     assert spec["acquireTime"] == spec["renewTime"]
@@ -289,7 +297,7 @@ async def test_events_are_accepted_and_counted(client: KubeClient, namespace: st
     for _ in range(2):
         poster = EventPoster(client, clock=time.monotonic, now=now, sleep=asyncio.sleep, instance="test")
         poster.post(about, "Warning", "Tested", "ü" * 2000)
-        await poster.close(within=10)
+        await poster.close(within=PATIENCE)
         assert poster.tally.posted == 1
     (event,) = (await client.list(EVENTS, Selection(namespace=namespace, fields="reason=Tested"))).items
     assert (event["count"], event["involvedObject"]["uid"]) == (2, about.uid)

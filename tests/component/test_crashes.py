@@ -11,11 +11,14 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from kubesaga.testing.world import World, violations
+from kubesaga.engine.definition import Step
+from kubesaga.engine.draft import Draft
+from kubesaga.testing.violations import violations
+from kubesaga.testing.world import World
 
 SEEDS = range(2000)
 
@@ -52,3 +55,31 @@ def test_a_broken_law_is_seen(broken: str) -> None:
         if violations(world):
             return
     pytest.fail(f"nobody noticed that the operator does this: {broken}")
+
+
+def _forwards(draft: Draft) -> list[Step]:
+    return [step.undo for step in draft.definition.main if step.undo and draft.activity(step.name).completion_order]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        pytest.param("kubesaga.engine.undoing.undos_due", _forwards, id="undoes in the order of doing"),
+        pytest.param("kubesaga.engine.undoing.undos_due", lambda _: [], id="undoes nothing and says that it did"),
+        pytest.param("kubesaga.engine.undoing.undoing_is_over", lambda _: True, id="does not wait for the undos"),
+        pytest.param("kubesaga.engine.obeying._known", lambda _command, _records: None, id="forgets which actions were applied"),
+        pytest.param("kubesaga.engine.deeds._effect", lambda _draft, _step, changes: changes, id="leaves what is in doubt"),
+    ],
+)  # fmt: skip
+def test_a_broken_saga_is_seen(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., object]) -> None:
+    """So can the checks of undoing and of WorkflowActions."""
+    monkeypatch.setattr(name, wrong)
+    for module in ("turn", "advance", "summary", "obeying", "undoing"):
+        function = name.rpartition(".")[2]
+        monkeypatch.setattr(f"kubesaga.engine.{module}.{function}", wrong, raising=False)
+    for seed in range(600):
+        world = World(random.Random(seed))
+        asyncio.run(world.live())
+        if violations(world):
+            return
+    pytest.fail("nobody noticed")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), ROOT / "charts/kubesaga/README.md"]
 )  # fmt: skip
-OURS = re.compile(r"^kind: (Workflow|WorkflowRun)$", re.MULTILINE)
+OURS = re.compile(r"^kind: (Workflow|WorkflowRun|WorkflowAction)$", re.MULTILINE)
 
 ADD_A_SERIES = ("gauge", "plain_gauge")
 """The methods of Metrics by which series are added later."""
@@ -59,7 +59,7 @@ def read(name: str) -> str:
 
 
 def manifests_of(text: str) -> str:
-    """Return the whole Workflows and WorkflowRuns of a page as one YAML text, each at the line where it stands."""
+    """Return the whole objects of ours of a page as one YAML text, each at the line where it stands."""
     lines = [""] * (text.count("\n") + 1)
     for first, language, block in blocks(text):
         whole = re.search(r"^spec:", block, re.MULTILINE)  # without a spec it is an excerpt: metadata, say

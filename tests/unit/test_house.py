@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from kubesaga.api.names import Deed
 from kubesaga.api.run import ActivityPhase, RunPhase
-from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, IllegalMove, mermaid, moved_activity, moved_run
+from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, UNDO_MOVES, IllegalMove, mermaid, moved, moved_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "operator" / "kubesaga").rglob("*.py"))
@@ -55,17 +56,21 @@ def test_every_phase_of_a_run_has_its_moves(phase: RunPhase) -> None:
 
 @pytest.mark.parametrize("phase", ActivityPhase)
 def test_every_phase_of_an_activity_has_its_moves(phase: ActivityPhase) -> None:
-    assert bool(ACTIVITY_MOVES[phase]) is not phase.ended, "exactly the ended phases are dead ends"
+    undoing = {ActivityPhase.COMPENSATING, ActivityPhase.COMPENSATED}
+    if phase.ended and phase not in undoing:
+        assert ACTIVITY_MOVES[phase] == {ActivityPhase.COMPENSATING}, "what has ended can only be undone"
+    assert bool(ACTIVITY_MOVES[phase]) is not (phase is ActivityPhase.COMPENSATED), "and what is undone stays so"
 
 
 def test_a_move_that_is_not_in_the_table_is_a_bug() -> None:
     with pytest.raises(IllegalMove):
         moved_run(RunPhase.SUCCEEDED, RunPhase.RUNNING)
     with pytest.raises(IllegalMove):
-        moved_activity(ActivityPhase.FAILED, ActivityPhase.RUNNING)
+        moved(Deed.DO, ActivityPhase.FAILED, ActivityPhase.RUNNING)
 
 
 def test_the_documented_diagrams_are_those_of_the_tables() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     assert mermaid(RUN_MOVES) in text
     assert mermaid(ACTIVITY_MOVES) in text
+    assert mermaid(UNDO_MOVES) in text

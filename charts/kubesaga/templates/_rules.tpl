@@ -5,8 +5,11 @@
 - apiGroups: [kubesaga.dev]
   resources: [workflows, workflowruns]
   verbs: [get, list, watch, patch]
+- apiGroups: [kubesaga.dev]  # delete: some clusters ask for it where an owner reference is set (OwnerReferencesPermissionEnforcement)
+  resources: [workflowactions]
+  verbs: [get, list, watch, patch, delete]
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status]
   verbs: [get, patch]
 - apiGroups: [kubesaga.dev]  # owner references that block the owner's deletion
   resources: [workflowruns/finalizers]
@@ -23,15 +26,18 @@
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, list, create]
+- apiGroups: [""]  # to see that a namespace is going away; in a Role: its own namespace
+  resources: [namespaces]
+  verbs: [get]
 {{- end -}}
 
 {{- /* What people may do; the operator alone writes the status, so no list here holds it for writing. */ -}}
 {{- define "kubesaga.viewRules" -}}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns]
+  resources: [workflows, workflowruns, workflowactions]
   verbs: [get, list, watch]
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status]
   verbs: [get]
 {{- end -}}
 
@@ -40,6 +46,9 @@
 - apiGroups: [kubesaga.dev]
   resources: [workflows, workflowruns]
   verbs: [create, update, patch, delete]
+- apiGroups: [kubesaga.dev]  # a record of what was asked for: nobody changes it
+  resources: [workflowactions]
+  verbs: [create]
 {{- end -}}
 
 {{- define "kubesaga.adminRules" -}}
@@ -47,4 +56,7 @@
 - apiGroups: [kubesaga.dev]
   resources: [workflows, workflowruns]
   verbs: [deletecollection]
+- apiGroups: [kubesaga.dev]
+  resources: [workflowactions]
+  verbs: [delete, deletecollection]
 {{- end -}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from enum import StrEnum
 from typing import Final
 
 GROUP: Final = "kubesaga.dev"
@@ -21,16 +22,28 @@ RUN_LABEL: Final = f"{GROUP}/run"
 RUN_UID_LABEL: Final = f"{GROUP}/run-uid"
 ACTIVITY_LABEL: Final = f"{GROUP}/activity"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
+DEED_LABEL: Final = f"{GROUP}/deed"
 FINISHED_LABEL: Final = f"{GROUP}/finished"
 """On a run that has finished and has been tidied up: the operator's watch leaves such runs out, so they cost nothing."""
 
 ACTIVITY_ANNOTATION: Final = f"{GROUP}/activity"
+DEED_ANNOTATION: Final = f"{GROUP}/deed"
+"""On the pods of undos and fallbacks; a pod without it does an activity."""
 SPEC_HASH_ANNOTATION: Final = f"{GROUP}/spec-hash"
 
 RUN_FINALIZER: Final = f"{GROUP}/run"
 """Holds a live run that was deleted until it has stopped cleanly."""
 POD_FINALIZER: Final = f"{GROUP}/outcome"
 """Holds an attempt's pod until its outcome is in the run's status (after KEP-2307)."""
+
+
+class Deed(StrEnum):
+    """What an attempt is for: every activity may be done, undone, and stood in for."""
+
+    DO = "do"
+    UNDO = "undo"
+    FALLBACK = "fallback"
+
 
 _DNS_UNSAFE = re.compile(r"[^a-z0-9]+")
 _NAME_LIMIT: Final = 63
@@ -47,11 +60,12 @@ def dns_label(text: str, limit: int = _NAME_LIMIT) -> str:
     return _DNS_UNSAFE.sub("-", text.lower()).strip("-")[:limit].strip("-") or "x"
 
 
-def pod_name(run: str, run_uid: str, activity: str, attempt: int) -> str:
+def pod_name(run: str, run_uid: str, activity: str, attempt: int, deed: Deed = Deed.DO) -> str:
     """Return the name of the one pod of an attempt: readable words first, then a digest that makes it unique."""
-    tail = f"-{digest(run_uid, activity, length=8)}-{attempt}"
+    of_deed = () if deed is Deed.DO else (deed,)
+    tail = f"-{digest(run_uid, activity, *of_deed, length=8)}-{attempt}"
     room = _NAME_LIMIT - len(tail)
-    shown = dns_label(activity, max(10, room // 2))
+    shown = dns_label("-".join((*of_deed, activity)), max(10, room // 2))
     return f"{dns_label(run, room - len(shown) - 1)}-{shown}{tail}"
 
 
@@ -60,9 +74,9 @@ def activity_id(run_uid: str, activity: str) -> str:
     return digest(run_uid, activity)
 
 
-def idempotency_key(run_uid: str, activity: str) -> str:
-    """Return the key that every attempt of one deed carries: `RUN-UID/INSTANCE/do`, the same for all attempts (api.md)."""
-    return f"{run_uid}/{activity}/do"
+def idempotency_key(run_uid: str, activity: str, deed: Deed = Deed.DO) -> str:
+    """Return the key that every attempt of one deed carries: `RUN-UID/INSTANCE/do|undo|fallback`."""
+    return f"{run_uid}/{activity}/{deed}"
 
 
 def label_value(text: str) -> str:

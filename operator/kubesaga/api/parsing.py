@@ -19,9 +19,12 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from kubesaga.api.action import TargetRef, Verb, WorkflowActionSpec
+from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
-from kubesaga.api.workflow import Activity, ErrorHandling, HttpActivity, WorkflowErrorHandling, WorkflowSpec
+from kubesaga.api.work import HttpActivity
+from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.errors import InvalidSpec, KubesagaError, Problem
 
 MAX_NESTING: Final = 64
@@ -32,19 +35,34 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "compensation", "concurrency", "ttlAfterFinished", "deletionPolicy",
-         "successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
+        ("suspend", "triggers", "concurrency", "ttlAfterFinished", "successfulRunsHistoryLimit",
+         "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
     ),
     Activity: frozenset(
         ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",
-         "compensation", "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
+         "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
     ),
-    ErrorHandling: frozenset(("fallback", "strategy")),
-    WorkflowErrorHandling: frozenset(("workflowError",)),
+    Undo: frozenset(("uses", "workflow", "executor")),
+    ListedUndo: frozenset(("uses", "workflow", "executor")),
+    Fallback: frozenset(("uses", "workflow", "executor", "notify")),
+    Compensation: frozenset(("notification",)),
+    WorkflowError: frozenset(("notification",)),
     HttpActivity: frozenset(("auth",)),
-    WorkflowRunSpec: frozenset(("priority", "debug", "replayOf")),
+    WorkflowRunSpec: frozenset(("priority", "debug")),
+    WorkflowActionSpec: frozenset(("variable", "value")),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
+
+_LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
+    (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable", "ResetBreaker")),
+    (TargetRef, "kind"): frozenset(("Activity",)),
+}
+"""The same for the words of an enumeration, by model and field."""
+
+_ADVICE: Final[Mapping[tuple[type[Model], str], str]] = {
+    (Fallback, "activity"): "is not skip, the only word here; write what stands in as pod, http or handler",
+}
+"""What is told of a word that is not one of those that a field takes, where the list of them would not help."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Location = tuple[str | int, ...]
@@ -73,6 +91,21 @@ def parse_run_spec(document: Any, path: str = "spec") -> WorkflowRunSpec:
         return WorkflowRunSpec.model_validate(document, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidSpec(_problems(WorkflowRunSpec, document, error, path)) from None
+
+
+def parse_action_spec(document: Any, path: str = "spec") -> WorkflowActionSpec:
+    """Return a WorkflowAction's spec. Raises InvalidSpec, also where the API server is too old for the CRD's rules."""
+    _check_json(document, path)
+    try:
+        spec = WorkflowActionSpec.model_validate_json(json.dumps(document), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidSpec(_problems(WorkflowActionSpec, document, error, path)) from None
+    where = field_path(path, "activity")
+    if spec.action is Verb.SKIP and spec.activity is None:
+        raise InvalidSpec([Problem(where, "is required with Skip: the activity whose undo is left out")])
+    if spec.activity is not None and spec.action not in (Verb.RETRY, Verb.SKIP):
+        raise InvalidSpec([Problem(where, f"goes with Retry and Skip alone; {spec.action} is about the whole run")])
+    return spec
 
 
 def parse_status(document: Any) -> WorkflowRunStatus:
@@ -165,6 +198,15 @@ def _problem(model: type[Model], detail: ErrorDetails, path: str) -> Problem:
     where = field_path(path, *location)
     if detail["type"] == "extra_forbidden":
         return Problem(where, _unknown(_model_at(model, location[:-1]), str(location[-1])))
+    if detail["type"] in ("enum", "literal_error") and isinstance(word := detail["input"], str):
+        later = _LATER_WORDS.get((_model_at(model, location[:-1]), str(location[-1])), ())
+        if word in later:
+            known = ", ".join(_expected(detail))
+            return Problem(where, f"{word} is not supported by this version of Kubesaga, which knows {known}")
+    if detail["type"] == "literal_error" and (
+        told := _ADVICE.get((_model_at(model, location[:-1]), str(location[-1])))
+    ):
+        return Problem(where, f"{shown(detail['input'])} {told}")
     sentence = _SENTENCES.get(detail["type"])
     return Problem(where, sentence(detail) if sentence else detail["msg"])
 
@@ -237,11 +279,16 @@ def _must_be_string(detail: ErrorDetails) -> str:
 
 
 def _one_of(detail: ErrorDetails) -> str:
-    words = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+    words = _expected(detail)
     by_lower = {word.lower(): word for word in words}
     near = difflib.get_close_matches(str(detail["input"]).lower(), by_lower, n=1)
     advice = f"; did you mean {by_lower[near[0]]}?" if near else ""
     return f"{shown(detail['input'])} is not one of {', '.join(words)}{advice}"
+
+
+def _expected(detail: ErrorDetails) -> list[str]:
+    """Return the words that an enumeration knows."""
+    return re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
 
 
 def _limit(text: str) -> Callable[[ErrorDetails], str]:

@@ -15,10 +15,17 @@ class Reason(StrEnum):
     ACTIVITY_FAILED = "ActivityFailed"
     FINALLY_FAILED = "FinallyFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    PARTIAL_FAILURE = "PartialFailure"
+    CANCELLED = "Cancelled"
+    COMPENSATION_REQUESTED = "CompensationRequested"
+    COMPENSATION_REJECTED = "CompensationRejected"
+    COMPENSATION_ABANDONED = "CompensationAbandoned"
     TERMINATED = "Terminated"
     DELETED = "Deleted"
     INVALID_SPEC = "InvalidSpec"
     INVALID_INPUT = "InvalidInput"
+    INVALID_REPLAY = "InvalidReplay"
+    DRY_RUN = "DryRun"
     WORKFLOW_NOT_FOUND = "WorkflowNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
     # an activity, any kind
@@ -31,6 +38,11 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "OutcomeUnknown"
     RETRY_BUDGET_EXCEEDED = "RetryBudgetExceeded"
     NOT_RETRYABLE = "NotRetryable"
+    FALLBACK_SKIPPED = "FallbackSkipped"
+    FALLING_BACK = "FallingBack"
+    # an undo
+    COMPENSATION_TIMEOUT = "CompensationTimeout"
+    SKIPPED_BY_ACTION = "SkippedByAction"
     # a pod
     CONTAINER_FAILED = "ContainerFailed"
     OOM_KILLED = "OOMKilled"
@@ -56,6 +68,11 @@ class Reason(StrEnum):
     IN_PROGRESS = "InProgress"
     SUSPENDED = "Suspended"
     NOT_SUSPENDED = "NotSuspended"
+    AWAITING_DECISION = "AwaitingDecision"
+    UNDO_FAILED = "UndoFailed"
+    ALL_UNDONE = "AllUndone"
+    NOTHING_TO_UNDO = "NothingToUndo"
+    UNDOING_GIVEN_UP = "UndoingGivenUp"
     VALID = "Valid"
     SPEC_CHANGED = "SpecChanged"
 
@@ -65,10 +82,17 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.ACTIVITY_FAILED: "An activity failed, so the run failed.",
     Reason.FINALLY_FAILED: "Everything else went well, but an activity of `finally` failed.",
     Reason.DEADLINE_EXCEEDED: "The run took longer than the Workflow's `timeout`.",
+    Reason.PARTIAL_FAILURE: "An activity failed, and the run went on without it (strategy Continue).",
+    Reason.CANCELLED: "The run was stopped by `shutdown: Cancel`.",
+    Reason.COMPENSATION_REQUESTED: "The run was stopped by `shutdown: Compensate`, to be undone.",
+    Reason.COMPENSATION_REJECTED: "A WorkflowAction decided that the run is not undone.",
+    Reason.COMPENSATION_ABANDONED: "Undos failed, and a WorkflowAction gave them up; the message names them.",
     Reason.TERMINATED: "The run was stopped by `shutdown: Terminate`; nothing ran after that.",
-    Reason.DELETED: "The run was deleted while it was live; its activities were stopped first.",
+    Reason.DELETED: "The run was deleted while it was live; it was stopped first.",
     Reason.INVALID_SPEC: "The Workflow is not valid; the message names the field.",
     Reason.INVALID_INPUT: "The run's inputs do not fit the Workflow's; the message names the input.",
+    Reason.INVALID_REPLAY: "The run that `replayOf` names cannot be replayed so; the message says why.",
+    Reason.DRY_RUN: "Nothing was done; the message says what a replay would do.",
     Reason.WORKFLOW_NOT_FOUND: "There is no Workflow of that name in the run's namespace.",
     Reason.REVISION_NOT_FOUND: "The recorded revision that the run works from was deleted.",
     Reason.ATTEMPT_TIMEOUT: "The attempt took longer than the activity's `timeout`, and was stopped.",
@@ -80,6 +104,10 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.OUTCOME_UNKNOWN: "Nobody knows how the attempt ended; it may have had its effect.",
     Reason.RETRY_BUDGET_EXCEEDED: "There was no time left in the retry `budget` for another attempt.",
     Reason.NOT_RETRYABLE: "The handler raised `kubesaga.NotRetryable`: another attempt could not help.",
+    Reason.FALLBACK_SKIPPED: "The activity failed for good and was skipped, as its fallback says.",
+    Reason.FALLING_BACK: "The activity failed for good; it waits for its fallback, which stands in for it.",
+    Reason.COMPENSATION_TIMEOUT: "Undoing took longer than `compensation.timeout`.",
+    Reason.SKIPPED_BY_ACTION: "A WorkflowAction left the undo out.",
     Reason.CONTAINER_FAILED: "The container ended with an exit code other than 0.",
     Reason.OOM_KILLED: "The container used more memory than its limit and was killed.",
     Reason.IMAGE_PULL_BACK_OFF: "The image could not be pulled in time.",
@@ -101,6 +129,11 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.IN_PROGRESS: "The run has not finished.",
     Reason.SUSPENDED: "The run is suspended: nothing new starts.",
     Reason.NOT_SUSPENDED: "The run is not suspended.",
+    Reason.AWAITING_DECISION: "Undoing waits for a WorkflowAction: Compensate or Reject.",
+    Reason.UNDO_FAILED: "Undos failed; the run waits for a WorkflowAction: Retry, Skip or Abandon.",
+    Reason.ALL_UNDONE: "Everything that was to be undone has been.",
+    Reason.NOTHING_TO_UNDO: "Nothing had to be undone.",
+    Reason.UNDOING_GIVEN_UP: "Undoing ended before everything was undone.",
     Reason.VALID: "The Workflow is valid; runs work from the current revision.",
     Reason.SPEC_CHANGED: "The run's spec was changed after its start; the run goes on as it was started, but its event cannot be read any more.",
 }

@@ -10,42 +10,60 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kubesaga.api.conditions import ConditionList
-from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, AnyValue, Model, ObjectName, OpaqueObject, Time
+from kubesaga.api.failure import ErrorStrategy
+from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, ActivityName, AnyValue, Model, ObjectName, OpaqueObject, Time
 from kubesaga.api.reasons import Reason
 
 
 class RunPhase(StrEnum):
-    """A run in one word. The last three are final: a finished run never starts again."""
+    """A run in one word. The last five are final: a finished run never starts again."""
 
     RUNNING = "Running"
     WAITING = "Waiting"
     PAUSED = "Paused"
+    COMPENSATING = "Compensating"
+    COMPENSATION_FAILED = "CompensationFailed"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    COMPENSATED = "Compensated"
+    CANCELLED = "Cancelled"
     TERMINATED = "Terminated"
 
     @property
     def finished(self) -> bool:
         """Tell whether the phase is final."""
-        return self in (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.TERMINATED)
+        return self in _FINISHED
+
+
+_FINISHED: Final = frozenset(
+    {RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.COMPENSATED, RunPhase.CANCELLED, RunPhase.TERMINATED}
+)
 
 
 class ActivityPhase(StrEnum):
-    """An activity in one word. An activity that is not in the status yet is Pending."""
+    """An activity in one word, or its undo, or its fallback. An activity that is not in the status yet is Pending."""
 
     PENDING = "Pending"
     RUNNING = "Running"
     RETRYING = "Retrying"
+    WAITING = "Waiting"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SKIPPED = "Skipped"
     CANCELLED = "Cancelled"
     OUTCOME_UNKNOWN = "OutcomeUnknown"
+    COMPENSATING = "Compensating"
+    COMPENSATED = "Compensated"
+
+    @property
+    def under_way(self) -> bool:
+        """Tell whether it has begun and not ended: an attempt runs, or it waits for the next one or for its fallback."""
+        return self in _UNDER_WAY
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing will change any more."""
-        return self not in (ActivityPhase.PENDING, ActivityPhase.RUNNING, ActivityPhase.RETRYING)
+        """Tell whether it has been done, well or not, or will not be."""
+        return self is not ActivityPhase.PENDING and self not in _UNDER_WAY
 
     @property
     def satisfies(self) -> bool:
@@ -58,6 +76,9 @@ class ActivityPhase(StrEnum):
         return self in (ActivityPhase.FAILED, ActivityPhase.OUTCOME_UNKNOWN)
 
 
+_UNDER_WAY: Final = frozenset({ActivityPhase.RUNNING, ActivityPhase.RETRYING, ActivityPhase.WAITING})
+
+
 class WorkflowRef(Model):
     """A Workflow of the run's namespace."""
 
@@ -65,9 +86,22 @@ class WorkflowRef(Model):
     """The Workflow's name."""
 
 
-_FIXED: Final = ("workflowRef", "workflowSpec", "inputs", "event")
+class ReplayOf(Model):
+    """Another run, from whose record this one is made."""
+
+    run: ObjectName
+    """The run, of this namespace; it must have finished."""
+    activity: ActivityName | None = None
+    """Where to begin. Without it: what did not succeed, or was undone, is done again."""
+    mode: Literal["From", "Activity"] = "From"
+    """From: this activity and all that come after it, the others are taken over with their outputs. Activity: this one alone, with its recorded input."""
+    dry_run: bool = False
+    """True: only say what would be taken over and what done."""
+
+
+_FIXED: Final = ("workflowRef", "workflowSpec", "inputs", "event", "replayOf")
 _RUN_RULES: Final[dict[str, Any]] = {
-    "oneOf": [{"required": ["workflowRef"]}, {"required": ["workflowSpec"]}],
+    "oneOf": [{"required": ["workflowRef"]}, {"required": ["workflowSpec"]}, {"required": ["replayOf"]}],
     "x-kubernetes-validations": [
         {
             "rule": " && ".join(f"has(self.{name}) == has(oldSelf.{name})" for name in _FIXED),
@@ -94,10 +128,15 @@ class WorkflowRunSpec(Model):
     """By name; checked against the Workflow's inputs before the run starts."""
     event: Annotated[str | None, Field(max_length=65536, json_schema_extra=IMMUTABLE)] = None
     """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
+    replay_of: Annotated[ReplayOf | None, Field(json_schema_extra=IMMUTABLE)] = None
+    """Another run that is taken up again, instead of `workflowRef`: from its revision, inputs and event."""
     suspend: bool = False
     """True: nothing new starts; what runs goes on to its end."""
-    shutdown: Literal["Terminate"] | None = None
-    """Terminate: stop what runs, start nothing more, not even `finally`. It cannot be taken back."""
+    shutdown: Literal["Cancel", "Compensate", "Terminate"] | None = None
+    """Cancel: stop what runs, undo what was done unless `compensation.onCancel` is false. Compensate: the same, and undo in any case.
+
+    Terminate: stop what runs, start nothing more, neither undos nor `finally`. It cannot be taken back, only raised.
+    """
 
 
 class ActivityError(Model):
@@ -139,13 +178,13 @@ class FailedAttempt(Model):
     """It counts toward `maxAttempts`; an eviction or a lost node does not."""
 
 
-class ActivityStatus(Model):
-    """What is known of one activity of a run."""
+class DeedStatus(Model):
+    """What is known of one deed: an activity as such, its undo, or its fallback."""
 
     id: str | None = None
     """Id of this activity of this run, in logs and traces."""
     phase: ActivityPhase
-    """The activity in one word."""
+    """The deed in one word."""
     attempt: int | None = None
     """Number of the current or last attempt, from 1."""
     start_time: Time | None = None
@@ -160,8 +199,6 @@ class ActivityStatus(Model):
     """The attempts that failed and were followed by another; the last ten of them."""
     completion_time: Time | None = None
     """When it was recorded as ended."""
-    completion_order: int | None = None
-    """1 for the first activity of the run that succeeded, and so on."""
     input: AnyValue = None
     """What it was given: its params, or its HTTP request; expressions resolved."""
     env: dict[str, str] | None = None
@@ -169,7 +206,9 @@ class ActivityStatus(Model):
     output: AnyValue = None
     """What it yielded."""
     error: ActivityError | None = None
-    """How it failed."""
+    """How it failed; kept where a fallback stood in."""
+    in_doubt: bool | None = None
+    """True: an attempt that did not succeed may have had its effect. It was cut off, or its outcome is not known."""
     pod_name: str | None = None
     """The pod of the current or last attempt."""
     reason: Reason | None = None
@@ -189,6 +228,73 @@ class ActivityStatus(Model):
         return self.attempt_start_time or self.start_time
 
 
+class UndoStatus(DeedStatus):
+    """What is known of one undo."""
+
+    undoes: ActivityPhase | None = None
+    """The phase that the activity was in before; it is in it again where the undo fails or is left out."""
+
+
+class ActivityStatus(DeedStatus):
+    """What is known of one activity of a run."""
+
+    reused: bool | None = None
+    """True: taken over from the run that this one replays; not done again."""
+    completion_order: int | None = None
+    """1 for the first activity of the run that had its effect, or may have had it, and so on; undoing goes backwards."""
+    fallback: DeedStatus | None = None
+    """The deed that stands in for it."""
+    compensation: UndoStatus | None = None
+    """Its undo."""
+
+
+class CompensationStatus(Model):
+    """What is known of the undoing of a run."""
+
+    request_time: Time | None = None
+    """When it was found that the run is to be undone; in mode Manual it waits from here."""
+    start_time: Time | None = None
+    """When undoing started, or was started again by a WorkflowAction; `compensation.timeout` counts from here."""
+    late: bool | None = None
+    """True: its time was over before all was undone."""
+    activities: Annotated[dict[str, UndoStatus] | None, WithJsonSchema(OPAQUE_OBJECT)] = None
+    """The listed undos that belong to no activity, by name."""
+
+
+class ActionRecord(Model):
+    """One WorkflowAction that was applied to the run."""
+
+    time: Time
+    """When it was applied."""
+    verb: str
+    """What was asked for."""
+    activity: str | None = None
+    """The activity that was meant."""
+    by: str | None = None
+    """Who asked, as they said themselves."""
+    uid: str
+    """The WorkflowAction's metadata.uid: it is never applied twice."""
+    message: str = ""
+    """What was done."""
+
+
+class ReplayStatus(Model):
+    """From which run's record this one was made, and what that means for it."""
+
+    run: str
+    """Its name."""
+    uid: str
+    """Its metadata.uid."""
+    workflow: str = ""
+    """The Workflow it was a run of."""
+    event: str | None = None
+    """The event that caused it."""
+    reused: list[str] = Field(default_factory=list)
+    """The activities that were taken over with their outputs."""
+    redone: list[str] = Field(default_factory=list)
+    """The activities that are done again, or for the first time."""
+
+
 ActivityMap = Annotated[dict[str, ActivityStatus], WithJsonSchema(OPAQUE_OBJECT)]
 
 
@@ -204,17 +310,25 @@ class WorkflowRunStatus(Model):
     message: str | None = None
     """The same in a sentence for people."""
     conditions: ConditionList = Field(default_factory=list)
-    """`Completed`, `Succeeded`, `Reconciling`, `Stalled`, and where they apply `Paused` and `SpecChanged`."""
+    """`Completed`, `Succeeded`, `Reconciling`, `Stalled`, and where they apply `Compensated`, `Paused` and `SpecChanged`."""
     observed_generation: int | None = None
     """The `metadata.generation` that this status is about."""
     workflow_revision: str | None = None
     """The ControllerRevision that this run works from, whatever happens to the Workflow."""
+    replay: ReplayStatus | None = None
+    """The run that this one replays."""
     spec_digest: str | None = None
     """Digest of the immutable part of the spec, for clusters whose API server cannot refuse a change."""
     start_time: Time | None = None
     """When the run started."""
     completion_time: Time | None = None
     """When it finished."""
+    error_strategy: ErrorStrategy | None = None
+    """What becomes of the run, once it is known that it cannot succeed."""
+    compensation: CompensationStatus | None = None
+    """How undoing went."""
+    actions: list[ActionRecord] | None = None
+    """The WorkflowActions that were applied; the last 50 of them."""
     finally_start_time: Time | None = None
     """When `finally` started."""
     duration: str | None = None
@@ -255,5 +369,6 @@ def resource_kind() -> dict[str, Any]:
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
             {"name": "Reason", "type": "string", "jsonPath": ".status.reason", "priority": 1},
             {"name": "Revision", "type": "string", "jsonPath": ".status.workflowRevision", "priority": 1},
+            {"name": "Replay-Of", "type": "string", "jsonPath": ".spec.replayOf.run", "priority": 1},
         ],
     }

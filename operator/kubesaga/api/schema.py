@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubesaga.api import run, workflow
+from kubesaga.api import action, run, workflow
 from kubesaga.api.fields import Model
 from kubesaga.api.names import GROUP, VERSION
 
@@ -57,6 +57,12 @@ RESOURCES: Final = (
         spec=run.WorkflowRunSpec,
         status=run.WorkflowRunStatus,
         description="One execution of a Workflow. Its status is the only record of what happened.",
+    ),
+    Resource(
+        names=action.resource_kind(),
+        spec=action.WorkflowActionSpec,
+        status=action.WorkflowActionStatus,
+        description="One command to one WorkflowRun, applied once, and kept as the record of it.",
     ),
 )
 

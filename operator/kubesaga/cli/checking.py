@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from kubesaga.api.fields import ObjectName
-from kubesaga.api.parsing import field_path, parse_run_spec, parse_workflow_spec
+from kubesaga.api.parsing import field_path, parse_action_spec, parse_run_spec, parse_workflow_spec
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cli.documents import Finding, Manifest
@@ -19,6 +19,8 @@ from kubesaga.engine.validation import ExpressionChecker, problems_of, problems_
 from kubesaga.errors import InvalidSpec, Problem
 
 _FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")
+_MADE_ANEW: Final = ("WorkflowRun", "WorkflowAction")
+"""The kinds whose objects are created and never applied again: they may leave their names to the API server."""
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(ObjectName)
 
 
@@ -38,6 +40,8 @@ def check(manifests: Sequence[Manifest], checker: ExpressionChecker) -> Checked:
         checked.findings += check_header(manifest)
         if manifest.kind == "Workflow":
             _check_workflow(number, manifest, checker, checked)
+        elif manifest.kind == "WorkflowAction":
+            checked.findings += _check_action(manifest)
     for manifest in manifests:
         if manifest.kind == "WorkflowRun":
             _check_run(manifest, manifests, checker, checked)
@@ -58,7 +62,7 @@ def _header(manifest: Manifest) -> Iterator[Problem]:
     if not isinstance(metadata, dict):
         yield Problem("metadata", "is required, with a name in it")
         return
-    if "name" not in metadata and not (manifest.kind == "WorkflowRun" and metadata.get("generateName")):
+    if "name" not in metadata and not (manifest.kind in _MADE_ANEW and metadata.get("generateName")):
         yield Problem("metadata.name", "is required")
     for name in ("name", "namespace"):
         if name in metadata and (fault := name_fault(metadata[name])):
@@ -109,6 +113,17 @@ def check_run_spec(manifest: Manifest) -> tuple[WorkflowRunSpec | None, list[Fin
     except InvalidSpec as error:
         return None, [manifest.finding(problem) for problem in error.problems]
     return spec, [manifest.finding(problem) for problem in problems_of_run(spec)]
+
+
+def _check_action(manifest: Manifest) -> list[Finding]:
+    document = manifest.value.get("spec")
+    if document is None:
+        return [manifest.finding(Problem("spec", "is required"))]
+    try:
+        parse_action_spec(document)
+    except InvalidSpec as error:
+        return [manifest.finding(problem) for problem in error.problems]
+    return []
 
 
 def _check_run(manifest: Manifest, manifests: Sequence[Manifest], checker: ExpressionChecker, checked: Checked) -> None:

@@ -15,7 +15,7 @@ from kubesaga.cli.yaml_text import MAX_BYTES, Document, Unreadable, read_yaml
 from kubesaga.errors import Problem
 
 STDIN: Final = "-"
-KINDS: Final = ("Workflow", "WorkflowRun")
+KINDS: Final = ("Workflow", "WorkflowRun", "WorkflowAction")
 _ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -140,7 +140,7 @@ def _not_ours(value: dict[str, Any]) -> Problem | None:
     if kind in KINDS and version != API_VERSION and (version.partition("/")[0] == GROUP or "/" not in version):
         return Problem("apiVersion", f"{version} is not known; write {API_VERSION}")
     if version.startswith(f"{GROUP}/") and kind not in KINDS:
-        return Problem("kind", f"{kind} is not a kind of {GROUP}; there are {' and '.join(KINDS)}")
+        return Problem("kind", f"{kind} is not a kind of {GROUP}; there are {', '.join(KINDS)}")
     return None
 
 

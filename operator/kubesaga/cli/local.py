@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kubesaga.api.names import FINISHED_LABEL
+from kubesaga.api.reasons import Reason
+from kubesaga.api.run import RunPhase
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cli.progress import Progress
+from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -32,8 +35,10 @@ from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.definition import Kind, kind_of
+from kubesaga.engine.compiling import kind_of
+from kubesaga.engine.definition import Kind
 from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.validation_deeds import spots_of
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.main.process import SystemClock, limits_of
 from kubesaga.settings import Settings
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
 
 _TICK: Final = 0.5
 _LEFT: Final = 130
-"""Exit status after the second Ctrl-C: 128 and the number of SIGINT, as a shell's."""
+"""Exit status after the third Ctrl-C: 128 and the number of SIGINT, as a shell's."""
 _HANDED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR")
 """What local processes have of our environment; a pod would have as little."""
 
@@ -73,9 +78,15 @@ class Plan:
         return [activity.name for activity in [*self.spec.activities, *self.spec.finally_]]
 
     @property
+    def loose_undos(self) -> list[str]:
+        """The listed undos that undo no activity."""
+        listed = self.spec.compensation.activities if self.spec.compensation is not None else []
+        return [undo.name for undo in listed if undo.for_ is None]
+
+    @property
     def kinds(self) -> set[Kind]:
-        """What kinds of activities there are."""
-        return {kind_of(activity) for activity in [*self.spec.activities, *self.spec.finally_]}
+        """What kinds of activities, undos and fallbacks there are."""
+        return {kind_of(spot.work) for spot in spots_of(self.spec, "spec") if not spot.skips}
 
     def run_spec(self) -> dict[str, Any]:
         """Return the WorkflowRun's spec on the wire."""
@@ -100,7 +111,10 @@ class LocalWorld:
         self._records = MemoryRecords(self._changed)
         self._folder: Path | None = None
         self._processes: ProcessExecutor | None = None
-        self._stopping = False
+        self._queue: Queue | None = None
+        self._shutdown: str | None = None
+        self.undecided = False
+        """The run was ended because it waited for a decision that nobody can take here."""
 
     async def run(self) -> dict[str, Any]:
         """Run to the end; return the WorkflowRun as it is then. Raises KubesagaError where it cannot be tried."""
@@ -110,12 +124,16 @@ class LocalWorld:
             executors = await self._executors(stack, lambda key: queue.add(key))
             definitions = Definitions(self._read_workflow, MemoryRevisions(), self._evaluator)
             reconciler = Reconciler(
-                Loader(self._records, definitions, executors, worker=secrets.token_hex(4), limits=limits_of(self._settings)),
-                self._records, Actuator(executors), Announcer(),
+                Loader(
+                    self._records, definitions, executors, NoActions(), namespace_ending=_never,
+                    worker=secrets.token_hex(4), limits=limits_of(self._settings),
+                ),
+                self._records, Actuator(executors, NoActions()), Announcer(),
                 evaluator=self._evaluator, clock=clock,
             )  # fmt: skip
             queue = Queue(reconciler.process, clock, workers=1, jitter=random.random)
-            stack.enter_context(self._signals(queue))
+            self._queue = queue
+            stack.enter_context(self._signals())
             self._records.create(plan.key, plan.run_spec(), clock.now())
             queue.add(plan.key)
             await self._work(queue)
@@ -138,7 +156,12 @@ class LocalWorld:
                 raise result
 
     def _changed(self, _: RunKey, body: dict[str, Any]) -> None:
-        self._progress.update(body.get("status") or {}, self._clock.now())
+        status = body.get("status") or {}
+        self._progress.update(status, self._clock.now())
+        if (told := _wanting(status)) and not self.undecided:
+            self.undecided = True
+            # Later: this is in the middle of a write.
+            asyncio.get_running_loop().call_soon(self._shut_down, "Terminate", told)
         if FINISHED_LABEL in (body["metadata"].get("labels") or {}):
             self._finished.set()
 
@@ -196,24 +219,33 @@ class LocalWorld:
     # --- Ctrl-C -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _signals(self, queue: Queue) -> Iterator[None]:
+    def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in numbers:
-            loop.add_signal_handler(number, self._interrupt, queue)
+            loop.add_signal_handler(number, self._interrupt)
         try:
             yield
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
 
-    def _interrupt(self, queue: Queue) -> None:
-        if self._stopping:
-            self._leave()
-        self._stopping = True
-        self._progress.say("stopping what runs; once more to leave at once")
-        self._records.change_spec(self._plan.key, shutdown="Terminate")
-        queue.add(self._plan.key)
+    def _interrupt(self) -> None:
+        match self._shutdown:
+            case None:
+                told = "cancelling: what runs is stopped, then come undos and finally; once more to leave those out"
+                self._shut_down("Cancel", told)
+            case "Cancel":
+                self._shut_down("Terminate", "stopping what runs; once more to leave at once")
+            case _:
+                self._leave()
+
+    def _shut_down(self, way: str, told: str) -> None:
+        self._shutdown = way
+        self._progress.say(told)
+        self._records.change_spec(self._plan.key, shutdown=way)
+        if self._queue is not None:
+            self._queue.add(self._plan.key)
 
     def _leave(self) -> None:
         """End this process without waiting for anything: a handler's thread might never end."""
@@ -223,6 +255,23 @@ class LocalWorld:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._progress.close(self._clock.now())
         os._exit(_LEFT)
+
+
+async def _never(_: str) -> bool:
+    """Tell that a namespace is not being deleted: here is none."""
+    return False
+
+
+def _wanting(status: Mapping[str, Any]) -> str | None:
+    """Return what is told of a run that only a WorkflowAction could take on; None where it goes on by itself."""
+    undone = next((known for known in status.get("conditions") or () if known["type"] == "Compensated"), None)
+    if status.get("phase") == RunPhase.COMPENSATION_FAILED:
+        why = undone["message"].partition(" Not undone: ")[2] if undone else ""
+        return f"not undone: {why or status.get('message')}; in a cluster the run would wait for somebody, here it ends"
+    if undone is not None and undone["reason"] == Reason.AWAITING_DECISION:
+        told = "undoing waits to be approved (compensation.mode: Manual)"
+        return f"{told}; in a cluster a WorkflowAction would answer, here the run ends with nothing undone"
+    return None
 
 
 def _handed_on(environ: Mapping[str, str], names: Collection[str] = _HANDED_ON) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 
 from kubesaga.api.fields import parse_duration
-from kubesaga.api.parsing import field_path, parse_run_spec
+from kubesaga.api.names import Deed
+from kubesaga.api.parsing import parse_run_spec
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.cli.checking import check_header, check_run_spec, check_spec, input_problems, name_fault
@@ -22,6 +23,7 @@ from kubesaga.cli.local import Plan
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.validation import problems_of_run
+from kubesaga.engine.validation_deeds import Spot, spots_of
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.executors.registry import Registry
 
@@ -182,25 +184,32 @@ def _member(value: Any, path: str) -> Any:
 
 
 def _cannot_run_here(spec: WorkflowSpec, path: str, wanted: Wanted, registry: Registry) -> Iterator[Problem]:
-    for name, activities in (("activities", spec.activities), ("finally", spec.finally_)):
-        for number, activity in enumerate(activities):
-            yield from _obstacles(activity, field_path(path, name, number), wanted, registry)
+    for spot in spots_of(spec, path):
+        yield from _obstacles(spot, wanted, registry)
 
 
-def _obstacles(activity: Activity, path: str, wanted: Wanted, registry: Registry) -> Iterator[Problem]:
-    if activity.handler is not None and registry.find(activity.handler) is None:
+def _obstacles(spot: Spot, wanted: Wanted, registry: Registry) -> Iterator[Problem]:
+    work = spot.work
+    if work.handler is not None and registry.find(work.handler) is None:
         known = ", ".join(registry) or "none"
-        told = f"no handler {activity.handler} is registered (there are: {known}); name its module: --handlers MODULE"
-        yield Problem(f"{path}.handler", told)
-    if activity.pod is None:
+        told = f"no handler {work.handler} is registered (there are: {known}); name its module: --handlers MODULE"
+        yield Problem(f"{spot.path}.handler", told)
+    if work.pod is None:
         return
     if not wanted.pods_run:
-        told = f"{activity.name} is a pod; without a cluster it runs only as a local process: --pods local"
-        yield Problem(f"{path}.pod", told)
+        told = f"{_shown(spot)} is a pod; without a cluster it runs only as a local process: --pods local"
+        yield Problem(f"{spot.path}.pod", told)
         return
     from kubesaga.executors.processes import why_not_local
 
-    yield from why_not_local(activity, path)
+    yield from why_not_local(Activity.model_construct(name="", pod=work.pod), spot.path)  # it looks at the pod alone
+
+
+def _shown(spot: Spot) -> str:
+    if spot.deed is Deed.DO and spot.of is not None:
+        return spot.of.name
+    deed = "undo" if spot.deed is Deed.UNDO else "fallback"
+    return f"the {deed} of {spot.of.name}" if spot.of is not None else f"this {deed}"
 
 
 # --- inputs, event, timeout -----------------------------------------------------------------------------------------

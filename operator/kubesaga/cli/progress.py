@@ -26,7 +26,13 @@ _SYMBOLS: Final = {
     "OutcomeUnknown": ("?", "?", "yellow"),
     "Paused": ("●", "*", "yellow"),
     "Terminated": ("■", "#", "yellow"),
+    "Retrying": ("↻", "~", "yellow"),
+    "Waiting": ("●", "*", "yellow"),
+    "Compensating": ("↶", "<", "yellow"),
+    "Compensated": ("↶", "<", "green"),
 }
+_UNDER_WAY: Final = frozenset({"Running", "Retrying", "Waiting", "Compensating"})
+_UNDO_ENDED_BADLY: Final = frozenset({"Failed", "Cancelled", "OutcomeUnknown"})
 _UP_AND_CLEAR: Final = "\x1b[{}A\r\x1b[J"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _MARGIN: Final = 2
@@ -61,11 +67,14 @@ class Terminal:
 class Progress:
     """Shows a run's activities on a stream. `say` may be called from any thread, the others from one."""
 
-    def __init__(self, names: Sequence[str], stream: TextIO, terminal: Terminal) -> None:
-        self._names = names
+    def __init__(
+        self, names: Sequence[str], stream: TextIO, terminal: Terminal, *, loose_undos: Sequence[str] = ()
+    ) -> None:
+        self._activities = list(names)
+        self._loose_undos = loose_undos
         self._stream = stream
         self._terminal = terminal
-        self._width = max((len(name) for name in names), default=0)
+        self._width = max((len(name) for name in (*names, *loose_undos)), default=0)
         self._told: dict[str, str] = {}
         self._status: Json = {}
         self._rows: list[str] = []
@@ -75,20 +84,30 @@ class Progress:
 
     def update(self, status: Json, now: datetime) -> None:
         """Show a status on the wire."""
-        self._status = status
+        before, self._status = self._status, status
+        begins = _undoing(status) and not _undoing(before)
         if self._terminal.live:
-            self._redraw(now)
+            self._redraw(now, above=self._undoing_line() if begins else "")
             return
-        for name in self._names:
-            activity = self._activity(name)
-            known = f"{activity['phase']}{_words(activity)}"
-            if activity["phase"] != "Pending" and self._told.get(name) != known:
-                self._told[name] = known
-                self._write(self._row(name, now) + "\n")
+        changed = [name for name in self._names if self._is_news(name)]
+        ended = [name for name in changed if self._activity(name)["phase"] not in _UNDER_WAY]
+        self._write("".join(f"{self._row(name, now)}\n" for name in ended))
+        self._write(self._undoing_line() if begins else "")
+        self._write("".join(f"{self._row(name, now)}\n" for name in changed if name not in ended))
+
+    def _is_news(self, name: str) -> bool:
+        """Tell whether an activity is otherwise than it was told last, and take note of how it is."""
+        activity = self._activity(name)
+        known = f"{activity['phase']}{_words(activity)}"
+        before, self._told[name] = self._told.get(name), known
+        return activity["phase"] != "Pending" and before != known
+
+    def _undoing_line(self) -> str:
+        return plain(f"undoing what was done: {self._status.get('reason')}: {self._status.get('message')}") + "\n"
 
     def tick(self, now: datetime) -> None:
         """Let the durations of what runs go on."""
-        if self._terminal.live and any(self._activity(name)["phase"] == "Running" for name in self._names):
+        if self._terminal.live and any(self._activity(name)["phase"] in _UNDER_WAY for name in self._names):
             self._redraw(now)
 
     def say(self, text: str) -> None:
@@ -110,16 +129,25 @@ class Progress:
             self._redraw(now, whole=True)
         self._rows = []
 
+    @property
+    def _names(self) -> list[str]:
+        """The activities, and the undos that belong to none of them once there are any."""
+        known = _loose_undos(self._status)
+        return [*self._activities, *(name for name in self._loose_undos if name in known)]
+
     def _activity(self, name: str) -> Json:
-        activity: Json = (self._status.get("activities") or {}).get(name) or {"phase": "Pending"}
+        known = {**_loose_undos(self._status), **(self._status.get("activities") or {})}
+        activity: Json = known.get(name) or {"phase": "Pending"}
         return activity
 
     def _row(self, name: str, now: datetime, columns: int | None = None) -> str:
         activity = self._activity(name)
-        phase = activity["phase"]
-        parts = [f"{name:<{self._width}}", f"{phase:<9}", f"{_duration(activity, now):>6}", _words(activity)]
+        phase, room = activity["phase"], 12 if _undoing(self._status) else 9
+        words = _words(activity) or ("undo" if name in self._loose_undos else "")
+        parts = [f"{name:<{self._width}}", f"{phase:<{room}}", f"{_duration(activity, now):>6}", words]
         text = "  ".join(parts).rstrip()
-        return f"{self._terminal.symbol(phase)} {text if columns is None else text[: columns - 2]}"
+        sign = "Failed" if _undo_failed(activity) else phase
+        return f"{self._terminal.symbol(sign)} {text if columns is None else text[: columns - 2]}"
 
     def _redraw(self, now: datetime, *, above: str = "", whole: bool = False) -> None:
         columns, lines = _size(self._stream)
@@ -135,13 +163,17 @@ class Progress:
             self._rows, self._now = rows, now
 
     def _window(self, room: int) -> tuple[list[str], int]:
-        """Return the activities to show: all, or those around the first that has not ended."""
+        """Return the activities to show: all, or those around the first that is under way."""
         if len(self._names) <= room:
             return list(self._names), 0
         room -= 1
-        active = (i for i, name in enumerate(self._names) if self._activity(name)["phase"] in ("Pending", "Running"))
-        first = max(0, min(next(active, 0) - room // 3, len(self._names) - room))
-        return list(self._names[first : first + room]), len(self._names) - room
+        names = self._names
+        phases = [self._activity(name)["phase"] for name in names]
+        here = next((n for n, phase in enumerate(phases) if phase in _UNDER_WAY), None)
+        if here is None:
+            here = phases.index("Pending") if "Pending" in phases else 0
+        first = max(0, min(here - room // 3, len(names) - room))
+        return names[first : first + room], len(names) - room
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
@@ -178,20 +210,56 @@ def plain(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text).rstrip()
 
 
+def _undoing(status: Json) -> bool:
+    return "startTime" in (status.get("compensation") or {})
+
+
+def _loose_undos(status: Json) -> Json:
+    known: Json = (status.get("compensation") or {}).get("activities") or {}
+    return known
+
+
+def _undo_failed(activity: Json) -> bool:
+    return (activity.get("compensation") or {}).get("phase") in _UNDO_ENDED_BADLY
+
+
 def _duration(activity: Json, now: datetime) -> str:
-    if "startTime" not in activity:
+    """Return how long the activity took, or its undo where there is one."""
+    timed = activity.get("compensation") or activity
+    if "startTime" not in timed:
         return ""
-    end = parse_time(activity["completionTime"]) if "completionTime" in activity else now
-    return format_duration(end - parse_time(activity["startTime"]))
+    end = parse_time(timed["completionTime"]) if "completionTime" in timed else now
+    return format_duration(end - parse_time(timed["startTime"]))
 
 
 def _words(activity: Json) -> str:
     """Return why an activity is as it is."""
-    if stopping := activity.get("stopping"):
-        return plain(f"stopping: {stopping['reason']}: {stopping['message']}")
-    if error := activity.get("error"):
-        return plain(f"{error['reason']}: {error['message']}")
-    return plain(": ".join(part for part in (activity.get("reason"), activity.get("message")) if part))
+    undo, fallback = activity.get("compensation") or {}, activity.get("fallback") or {}
+    own = _why(activity)
+    if _undo_failed(activity):
+        return plain(f"not undone: {_why(undo)}")
+    match activity["phase"]:
+        case "Compensating":
+            how = "undo failed, waits" if undo.get("phase") == "Retrying" else "undo is tried again, after"
+            return plain(f"{how}: {_why(undo)}") if _why(undo) else ""
+        case "Compensated":
+            return ""
+        case "Waiting" if fallback:
+            stands = f"fallback {fallback['phase'].lower()}"
+            return plain(f"{stands}: {_why(fallback)}" if _why(fallback) else f"{stands}, after {own}")
+        case "Succeeded" if fallback:
+            return plain(f"by its fallback, after {own}")
+        case "Skipped" if "error" in activity:
+            return plain(f"{activity.get('reason')}: {own}")
+    return plain(own)
+
+
+def _why(deed: Json) -> str:
+    if stopping := deed.get("stopping"):
+        return f"stopping: {stopping['reason']}: {stopping['message']}"
+    if error := deed.get("error"):
+        return f"{error['reason']}: {error['message']}"
+    return ": ".join(part for part in (deed.get("reason"), deed.get("message")) if part)
 
 
 def _size(stream: TextIO) -> tuple[int, int]:

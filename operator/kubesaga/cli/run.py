@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from kubesaga.cli.progress import Terminal
     from kubesaga.settings import Settings
 
-_STATUS: Final = {"Succeeded": 0, "Failed": 1, "Terminated": 3}
+_STATUS: Final = {"Succeeded": 0, "Failed": 1, "Terminated": 3, "Compensated": 4, "Cancelled": 5}
+_UNDECIDED: Final = 6
 _ALLOWABLE: Final = "KUBESAGA_EGRESS_ALLOW"
 """What the egress guard's message says where an administrator could allow the address."""
 
@@ -87,10 +88,12 @@ def run(
 
     What decides is the operator's own engine; only the record is in memory and ends with the program. A WorkflowRun
     in the files that names the Workflow gives its inputs and its event. The folders of the files and the current
-    folder are searched for --handlers. Ctrl-C ends the run as `shutdown: Terminate` does, a second one at once.
+    folder are searched for --handlers. Ctrl-C ends the run as `shutdown: Cancel` does, a second one as `Terminate`, a
+    third one leaves at once.
 
-    Exit status: 0 Succeeded; 1 Failed; 3 Terminated; 2 nothing was started, because something is wrong with what
-    was given; 130 left by a second Ctrl-C.
+    Exit status: 0 Succeeded; 1 Failed; 2 nothing was started, because something is wrong with what was given;
+    3 Terminated; 4 Compensated; 5 Cancelled; 6 ended because undoing failed, or waited to be approved, which takes a
+    cluster; 130 left by a third Ctrl-C.
     """
     from kubesaga.cli.plan import Refused, Wanted
     from kubesaga.errors import KubesagaError
@@ -98,15 +101,17 @@ def run(
 
     try:
         settings = read_settings()
-        body = _run(Wanted(pods_run=pods == "local", **wanted), settings, handlers, allow, output)
+        body, undecided = _run(Wanted(pods_run=pods == "local", **wanted), settings, handlers, allow, output)
     except KubesagaError as error:
         raise Refused([str(error)]) from None
     except KeyboardInterrupt:  # before there was a run that could be ended
         ctx.exit(130)
-    ctx.exit(_STATUS[body["status"]["phase"]])
+    ctx.exit(_UNDECIDED if undecided else _STATUS[body["status"]["phase"]])
 
 
-def _run(wanted: Wanted, settings: Settings, handlers: Sequence[str], allow: Sequence[str], output: str) -> Json:
+def _run(
+    wanted: Wanted, settings: Settings, handlers: Sequence[str], allow: Sequence[str], output: str
+) -> tuple[Json, bool]:
     import asyncio
     from dataclasses import replace
 
@@ -125,15 +130,18 @@ def _run(wanted: Wanted, settings: Settings, handlers: Sequence[str], allow: Seq
     with CelPool(size=1, deadline=settings.cel_deadline) as evaluator:
         plan = plan_of(wanted, evaluator, registry)
         shown = output == "text"
-        progress = Progress(plan.names, sys.stderr, terminal) if shown else NoProgress(sys.stderr, terminal)
+        progress: Progress = NoProgress(sys.stderr, terminal)
+        if shown:
+            progress = Progress(plan.names, sys.stderr, terminal, loose_undos=plan.loose_undos)
 
-        async def perform() -> Json:
-            return await LocalWorld(plan, settings, evaluator, progress).run()
+        async def perform() -> tuple[Json, bool]:
+            world = LocalWorld(plan, settings, evaluator, progress)
+            return await world.run(), world.undecided
 
         with told_by(progress.say):
-            body = asyncio.run(perform())
+            body, undecided = asyncio.run(perform())
     _tell(body, output, Terminal.of(sys.stdout, os.environ))  # noqa: TID251 - as above
-    return body
+    return body, undecided
 
 
 def _checked(allow: Sequence[str]) -> Sequence[str]:
@@ -171,10 +179,17 @@ def _tell(body: Json, output: str, terminal: Terminal) -> None:
 
 
 def _denied(body: Json) -> list[str]:
-    """Return the hosts that activities were kept from and that may be allowed."""
+    """Return the hosts that requests were kept from and that may be allowed."""
     places: dict[str, None] = {}
-    for activity in body["status"].get("activities", {}).values():
-        error = activity.get("error") or {}
+    for deed in _deeds(body["status"]):
+        error = deed.get("error") or {}
         if error.get("reason") == "EgressDenied" and _ALLOWABLE in error.get("message", ""):
-            places[urlsplit(activity["input"]["url"]).netloc] = None
+            places[urlsplit(deed["input"]["url"]).netloc] = None
     return list(places)
+
+
+def _deeds(status: Json) -> Iterator[Json]:
+    for activity in status.get("activities", {}).values():
+        yield activity
+        yield from (activity[part] for part in ("fallback", "compensation") if part in activity)
+    yield from (status.get("compensation", {}).get("activities") or {}).values()

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from kubesaga.api.run import DeedStatus, WorkflowRunStatus
 from kubesaga.engine.decision import Decision, Note, Start
-from kubesaga.engine.definition import Definition
+from kubesaga.engine.definition import Definition, Step
 from kubesaga.engine.snapshot import Run, Snapshot
 
 if TYPE_CHECKING:
@@ -53,18 +54,41 @@ class Announcer:
 
 def _count(metrics: Metrics, run: Run, decision: Decision, before: Snapshot) -> None:
     status = decision.status
-    workflow = run.spec.workflow_ref.name if run.spec.workflow_ref else ""
+    workflow = run.workflow
     for effect in decision.effects:
         if isinstance(effect, Start):
             metrics.attempts_started.labels(workflow, str(effect.kind)).inc()
-    steps = before.definition.steps if isinstance(before.definition, Definition) else {}
-    for name, activity in status.activities.items():
-        if activity.phase.ended and activity is not before.run.status.activities.get(name):
-            kind = str(steps[name].kind) if name in steps else ""
-            reason = str(activity.error.reason) if activity.error else ""
-            metrics.activities_ended.labels(workflow, kind, str(activity.phase), reason).inc()
+    for step, now in _deeds_that_ended(before, status):
+        reason = str(now.error.reason) if now.error else ""
+        metrics.activities_ended.labels(workflow, str(step.deed), str(step.kind), str(now.phase), reason).inc()
     if status.phase is not None and status.finished and decision.notes:
         metrics.runs_finished.labels(run.key.namespace, workflow, str(status.phase)).inc()
         if status.start_time is not None and status.completion_time is not None:
             took = (status.completion_time - status.start_time).total_seconds()
             metrics.run_duration.labels(workflow, str(status.phase)).observe(took)
+
+
+def _deeds_that_ended(before: Snapshot, status: WorkflowRunStatus) -> Iterator[tuple[Step, DeedStatus]]:
+    """Yield the activities, undos and fallbacks that a pass found to be over."""
+    if not isinstance(before.definition, Definition):
+        return
+    old, undos = before.run.status, {undo.name: undo for undo in before.definition.undos}
+    for name, step in before.definition.steps.items():
+        now, was = status.activities.get(name), old.activities.get(name)
+        if now is None or now is was:
+            continue
+        if now.phase.ended and not (was is not None and was.phase.ended):
+            yield step, now
+        yield from _ended(step.fallback, now.fallback, was.fallback if was is not None else None)
+        yield from _ended(step.undo, now.compensation, was.compensation if was is not None else None)
+    for name, undo in _loose(status).items():
+        yield from _ended(undos.get(name), undo, _loose(old).get(name))
+
+
+def _ended(step: Step | None, now: DeedStatus | None, was: DeedStatus | None) -> Iterator[tuple[Step, DeedStatus]]:
+    if step is not None and now is not None and now.phase.ended and not (was is not None and was.phase is now.phase):
+        yield step, now
+
+
+def _loose(status: WorkflowRunStatus) -> Mapping[str, DeedStatus]:
+    return (status.compensation.activities if status.compensation is not None else None) or {}

@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 from kubesaga.api.canonical import revision_name
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.reasons import Reason
-from kubesaga.engine.definition import Definition, compile_definition
+from kubesaga.engine.compiling import compile_definition
+from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.snapshot import Run, Unusable
 from kubesaga.engine.validation import problems_of
@@ -50,7 +51,7 @@ class Definitions:
     async def of_run(self, run: Run) -> tuple[Definition | Unusable, str | None]:
         """Return what a run works from and the name of that revision, or why it has nothing to work from."""
         if run.status.workflow_revision is not None:
-            return await self._pinned(run, run.status.workflow_revision)
+            return await self.of_revision(run.key.namespace, run.status.workflow_revision, run.workflow)
         if run.spec.workflow_spec is not None:
             return await self._current(run, run.key.name, "", run.spec.workflow_spec)
         if run.spec.workflow_ref is None:
@@ -62,6 +63,18 @@ class Definitions:
             told = f"spec.workflowRef.name: there is no Workflow {name!r} in namespace {run.key.namespace!r}"
             return Unusable(reason=Reason.WORKFLOW_NOT_FOUND, message=told), None
         return await self._current(run, name, name, spec)
+
+    async def of_revision(self, namespace: str, revision: str, name: str) -> tuple[Definition | Unusable, str | None]:
+        """Return what a revision defines and its name again; `name` is the Workflow's."""
+        definition = self._compiled.get((namespace, revision))
+        if definition is None:
+            try:
+                document = await self._revisions.read(namespace, revision)
+            except DefinitionMissing as error:
+                return Unusable(reason=Reason.REVISION_NOT_FOUND, message=str(error)), None
+            definition = compile_definition(name, parse_workflow_spec(document))
+            self._keep(namespace, revision, definition)
+        return definition, revision
 
     async def check(self, name: str, document: Any) -> Definition:
         """Return the definition of a document; name "": it stands in a run. Raises InvalidSpec with all that is wrong."""
@@ -110,18 +123,6 @@ class Definitions:
         finally:
             if self._reading.get(key) is reading:
                 del self._reading[key]
-
-    async def _pinned(self, run: Run, revision: str) -> tuple[Definition | Unusable, str | None]:
-        definition = self._compiled.get((run.key.namespace, revision))
-        if definition is None:
-            try:
-                document = await self._revisions.read(run.key.namespace, revision)
-            except DefinitionMissing as error:
-                return Unusable(reason=Reason.REVISION_NOT_FOUND, message=str(error)), None
-            name = run.spec.workflow_ref.name if run.spec.workflow_ref else ""
-            definition = compile_definition(name, parse_workflow_spec(document))
-            self._keep(run.key.namespace, revision, definition)
-        return definition, revision
 
     def _keep(self, namespace: str, revision: str, definition: Definition) -> None:
         self._compiled[(namespace, revision)] = definition

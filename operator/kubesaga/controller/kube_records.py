@@ -21,7 +21,7 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOW_RUNS
 
 LIVE: Final = f"{FINISHED_LABEL}!=true"
-"""Label selector of the runs that are not finished and tidied up."""
+"""Label selector of the runs that are not finished and tidied up, and of the WorkflowActions that are not done with."""
 
 _TIDIED_KEPT: Final = 10_000
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from kubesaga.api.fields import parse_time
@@ -11,16 +11,20 @@ from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
 from kubesaga.api.parsing import parse_run_spec, parse_status
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import WorkflowRunSpec
+from kubesaga.controller.actions import Actions
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.records import Body, Records
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
 from kubesaga.engine.definition import Definition, Kind
-from kubesaga.engine.snapshot import Limits, Run, Snapshot, Unusable, digest_of
+from kubesaga.engine.snapshot import Limits, Run, Snapshot, Source, Unusable, digest_of
 from kubesaga.engine.validation import problems_of_run
 from kubesaga.errors import InvalidSpec
 from kubesaga.executors.base import Executor
 
 _NOTHING = Unusable(reason=Reason.INVALID_SPEC, message="")
+
+NamespaceEnding = Callable[[str], Awaitable[bool]]
+"""Tells whether a namespace is being deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +43,17 @@ class Loader:
         records: Records,
         definitions: Definitions,
         executors: Mapping[Kind, Executor],
+        actions: Actions,
         *,
+        namespace_ending: NamespaceEnding,
         worker: str,
         limits: Limits,
     ) -> None:
         self._records = records
         self._definitions = definitions
         self._executors = executors
+        self._actions = actions
+        self._namespace_ending = namespace_ending
         self._worker = worker
         self._limits = limits
 
@@ -55,24 +63,52 @@ class Loader:
         if body is None:
             return None
         run, problem = _run_of(key, body)
-        definition, revision = await self._definition_of(run, problem)
+        source = await self._source_of(run) if problem is None else None
+        definition, revision = await self._definition_of(run, problem, source)
         observed: dict[AttemptId, Observation] = {}
         holders: dict[AttemptId, Kind] = {}
         for kind, executor in self._executors.items():
             seen = executor.observe(key, run.uid)
             observed.update(seen)
             holders.update(dict.fromkeys(seen, kind))
+        ending = run.deleting and not run.status.finished and await self._namespace_ending(key.namespace)
         snapshot = Snapshot(
-            run=run, definition=definition, revision=revision, observed=observed, holders=holders,
+            run=run, definition=definition, revision=revision, source=source if isinstance(source, Source) else None, observed=observed, holders=holders,
+            commands=self._actions.of_run(key, run.uid), namespace_ending=ending,
             worker=self._worker, limits=self._limits,
         )  # fmt: skip
         return Loaded(snapshot=snapshot, status=body.get("status") or {})
 
-    async def _definition_of(self, run: Run, problem: InvalidSpec | None) -> tuple[Definition | Unusable, str | None]:
+    async def _source_of(self, run: Run) -> Source | Unusable | None:
+        """Return the run that one that has not begun is to replay; None: it replays none."""
+        wanted = run.spec.replay_of
+        if wanted is None or run.status.phase is not None:
+            return None
+        key = RunKey(namespace=run.key.namespace, name=wanted.run)
+        body = await self._records.read(key, confirmed=True)
+        if body is None:
+            told = f"spec.replayOf.run: there is no WorkflowRun {wanted.run!r} in namespace {key.namespace!r}"
+            return Unusable(reason=Reason.INVALID_REPLAY, message=told)
+        other, _ = _run_of(key, body)
+        if other.status.workflow_revision is None:
+            told = f"spec.replayOf.run: {wanted.run} never started, so there is nothing to replay"
+            return Unusable(reason=Reason.INVALID_REPLAY, message=told)
+        event = other.status.replay.event if other.status.replay is not None else other.spec.event
+        return Source(name=wanted.run, uid=other.uid, workflow=other.workflow, event=event, status=other.status)
+
+    async def _definition_of(
+        self, run: Run, problem: InvalidSpec | None, source: Source | Unusable | None
+    ) -> tuple[Definition | Unusable, str | None]:
         if run.status.finished:
             return _NOTHING, None
         if problem is not None and run.status.phase is None:
             return Unusable(reason=Reason.INVALID_SPEC, message=str(problem)), None
+        if isinstance(source, Unusable):
+            return source, None
+        if source is not None and source.status.workflow_revision is not None:
+            return await self._definitions.of_revision(
+                run.key.namespace, source.status.workflow_revision, source.workflow
+            )
         return await self._definitions.of_run(run)
 
 

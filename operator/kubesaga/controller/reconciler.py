@@ -66,6 +66,7 @@ class Reconciler:
         loaded = await self._loader.load(key, confirmed=confirmed)
         if loaded is None:
             await self._actuator.abandon(key, keep=None)
+            await self._actuator.refuse_actions(key)
             return None
         run = loaded.snapshot.run
         await self._actuator.abandon(key, keep=run.uid)
@@ -91,7 +92,11 @@ class Reconciler:
     async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
         """Claim a run that goes on, and write its status if it changed. Returns the run at its new version and status."""
         if not (run.claimed or run.deleting or decision.status.finished):
-            run = replace(run, version=await self._records.claim(run, _labels_of(run)), claimed=True)
+            run = replace(
+                run,
+                version=await self._records.claim(run, _labels_of(replace(run, status=decision.status))),
+                claimed=True,
+            )
         status = decision.status.wire()
         if status != loaded.status:
             run = replace(run, version=await self._records.write_status(run, loaded.status, status))
@@ -99,7 +104,7 @@ class Reconciler:
 
 
 def _labels_of(run: Run) -> dict[str, str]:
-    return {WORKFLOW_LABEL: label_value(run.spec.workflow_ref.name)} if run.spec.workflow_ref is not None else {}
+    return {WORKFLOW_LABEL: label_value(run.workflow)} if run.workflow else {}
 
 
 def _acts(decision: Decision) -> bool:

@@ -40,9 +40,12 @@ class Listener(Protocol):
     def workflow_changed(self, key: RunKey) -> None:
         """A Workflow was added, changed or deleted."""
 
+    def action_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
+        """A WorkflowAction was added or changed, or (`gone`) deleted or done with; then `body` is an old copy."""
+
 
 def registry_of(listener: Listener, credentials: Callable[[], Awaitable[Credentials]]) -> kopf.OperatorRegistry:
-    """Return Kopf's handlers: two watches and a login."""
+    """Return Kopf's handlers: three watches and a login."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.event(GROUP, VERSION, "workflowruns", registry=registry)
@@ -52,6 +55,10 @@ def registry_of(listener: Listener, credentials: Callable[[], Awaitable[Credenti
     @kopf.on.event(GROUP, VERSION, "workflows", registry=registry)
     async def on_workflow(namespace: str | None, name: str | None, **_: Any) -> None:
         listener.workflow_changed(_key(namespace, name))
+
+    @kopf.on.event(GROUP, VERSION, "workflowactions", registry=registry)
+    async def on_action(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:
+        listener.action_changed(_key(namespace, name), dict(event["object"]), gone=event["type"] == "DELETED")
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -76,7 +83,8 @@ def settings_of(jitter: Callable[[], float]) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = 70
     settings.watching.chunk_size = 500
-    settings.watching.label_selectors[GROUP, "workflowruns"] = LIVE
+    for plural in ("workflowruns", "workflowactions"):
+        settings.watching.label_selectors[GROUP, plural] = LIVE
     settings.queueing.idle_timeout = 0.1
     return settings
 

@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kubesaga.api.conditions import with_condition
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.api.workflow import WorkflowStatus
+from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.validation import warnings_of
 from kubesaga.errors import InvalidSpec
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
+
+_TOLD: Final = 10
+"""How many warnings stand in the condition; `kubesaga lint` tells all."""
 
 
 class WorkflowReconciler:
@@ -59,10 +64,10 @@ class WorkflowReconciler:
         old = WorkflowStatus.model_validate(known)
         revision = old.current_revision
         try:
-            _, revision = await self._definitions.pin(
+            definition, revision = await self._definitions.pin(
                 metadata["namespace"], metadata["name"], metadata["name"], body.get("spec") or {}
             )
-            good, reason, message = True, Reason.VALID, REASON_TEXT[Reason.VALID]
+            good, reason, message = True, Reason.VALID, await asyncio.to_thread(verdict_of, definition.spec)
         except InvalidSpec as error:
             good, reason, message = False, Reason.INVALID_SPEC, str(error)
             _log.warning("Workflow %s/%s is not valid: %s", metadata["namespace"], metadata["name"], error)
@@ -73,3 +78,12 @@ class WorkflowReconciler:
                 conditions, type_, "True" if truth else "False", reason, message, now=now, generation=generation
             )  # fmt: skip
         return WorkflowStatus(observed_generation=generation, current_revision=revision, conditions=conditions)
+
+
+def verdict_of(spec: WorkflowSpec) -> str:
+    """Return the message of a valid Workflow's condition: that it is valid, and what is probably not meant."""
+    warnings = warnings_of(spec)
+    told = [REASON_TEXT[Reason.VALID], *(f"Warning: {problem}." for problem in warnings[:_TOLD])]
+    if len(warnings) > _TOLD:
+        told.append(f"There are {len(warnings) - _TOLD} more warnings.")
+    return " ".join(told)

@@ -9,9 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from kubesaga.api.names import idempotency_key
+from kubesaga.api.names import Deed, idempotency_key, pod_name
 from kubesaga.api.reasons import Reason
-from kubesaga.api.workflow import Activity, Resources
+from kubesaga.api.work import Resources, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -32,6 +32,11 @@ class AttemptId:
     run_uid: str
     activity: str
     number: int
+    deed: Deed = Deed.DO
+
+    def pod_name(self, run: str) -> str:
+        """Return the name of the one pod that this attempt can have; `run` is the run's name."""
+        return pod_name(run, self.run_uid, self.activity, self.number, self.deed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,8 @@ class Attempt:
     run: RunKey
     workflow: str
     """Name of the Workflow, "" for a run with its own spec."""
-    activity: Activity
+    activity: Work
+    """What is to be done."""
     input: Any
     """Params of a pod or handler; method, url, headers, body of an http request."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +60,7 @@ class Attempt:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of one deed."""
-        return idempotency_key(self.id.run_uid, self.id.activity)
+        return idempotency_key(self.id.run_uid, self.id.activity, self.id.deed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,8 @@ class Failed:
     output: Any = None
     retry_after: float | None = None
     """Seconds that the other side asked to wait before another attempt."""
+    in_doubt: bool = False
+    """It may have had its effect all the same: it was cut off, or no answer came to what was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from datetime import datetime
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.attempt import Attempt, AttemptId
+from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Kind
 
 
@@ -42,7 +43,16 @@ class Tidy:
     """Take our finalizer off a finished run and mark it finished, in one write. The last deed of every run."""
 
 
-Effect = Start | Stop | Release | Tidy
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Tell a WorkflowAction what became of it. One that is applied is recorded in the run's status by then."""
+
+    command: Command
+    applied: bool
+    message: str
+
+
+Effect = Start | Stop | Release | Tidy | Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

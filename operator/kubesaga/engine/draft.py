@@ -8,16 +8,34 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from kubesaga.api.failure import ErrorStrategy
+from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityError, ActivityPhase, ActivityStatus, Stopping
+from kubesaga.api.run import (
+    ActionRecord,
+    ActivityError,
+    ActivityPhase,
+    ActivityStatus,
+    CompensationStatus,
+    DeedStatus,
+    ReplayStatus,
+    Stopping,
+    UndoStatus,
+)
 from kubesaga.engine.attempt import AttemptId, Observation
 from kubesaga.engine.decision import Note
-from kubesaga.engine.definition import Definition, Step
+from kubesaga.engine.definition import Definition, Part, Step, StepKey
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.snapshot import Run, Snapshot
-from kubesaga.engine.transitions import moved_activity
+from kubesaga.engine.transitions import moved
 
-_PENDING = ActivityStatus(phase=ActivityPhase.PENDING)
+_UNSEEN: Final = ActivityStatus(phase=ActivityPhase.PENDING)
+_PENDING: Final = {
+    Deed.DO: _UNSEEN,
+    Deed.UNDO: UndoStatus(phase=ActivityPhase.PENDING),
+    Deed.FALLBACK: DeedStatus(phase=ActivityPhase.PENDING),
+}
+_ATTEMPTED: Final = (ActivityPhase.RUNNING, ActivityPhase.RETRYING)
 _LARGE: Final = 1024
 _MANY: Final = 64
 
@@ -31,57 +49,100 @@ class Draft:
     now: datetime
     evaluator: Evaluator
     activities: dict[str, ActivityStatus]
+    others: dict[StepKey, DeedStatus]
+    """Undos and fallbacks."""
     variables: dict[str, Any]
     inputs: dict[str, Any]
     event: Any
     start_time: datetime
     finally_start_time: datetime | None
     reason: Reason | None
+    """Why the run cannot succeed; None: it still may."""
     message: str | None
+    strategy: ErrorStrategy | None
+    """What becomes of a run that cannot succeed; Compensate turns to Abort where undoing is given up."""
+    compensation: CompensationStatus
+    actions: list[ActionRecord]
+    replay: ReplayStatus | None = None
     notes: list[Note] = field(default_factory=list)
+    _active: set[StepKey] = field(init=False)
+    """The deeds that are under way, kept up by `move`: they are asked for many times in a pass, and are few."""
+
+    def __post_init__(self) -> None:
+        self._active = {(Deed.DO, name) for name, known in self.activities.items() if known.phase in _ATTEMPTED}
+        self._active |= {key for key, known in self.others.items() if known.phase in _ATTEMPTED}
 
     @property
     def run(self) -> Run:
         """The run as it was read."""
         return self.snapshot.run
 
-    def of(self, name: str) -> ActivityStatus:
+    # --- deeds ------------------------------------------------------------------------------------------------------
+
+    def activity(self, name: str) -> ActivityStatus:
         """Return what is known of an activity; one that is not in the status is Pending."""
-        return self.activities.get(name, _PENDING)
+        return self.activities.get(name, _UNSEEN)
 
-    def running(self, steps: list[Step]) -> list[Step]:
-        """Return those of the steps that are under way."""
-        return [step for step in steps if self.of(step.name).phase is ActivityPhase.RUNNING]
+    def of(self, step: Step) -> DeedStatus:
+        """Return what is known of a deed; one that is not in the status is Pending."""
+        known = self.activities.get(step.name) if step.deed is Deed.DO else self.others.get(step.key)
+        return known or _PENDING[step.deed]
 
-    def active(self, steps: list[Step]) -> list[Step]:
-        """Return those of the steps that are under way, or wait to be tried again."""
-        under_way = (ActivityPhase.RUNNING, ActivityPhase.RETRYING)
-        return [step for step in steps if self.of(step.name).phase in under_way]
+    def running(self, *parts: Part) -> list[Step]:
+        """Return the deeds of which an attempt is under way, in order; of some parts of the run, or of all."""
+        return [step for step in self.active(*parts) if self.of(step).phase is ActivityPhase.RUNNING]
+
+    def active(self, *parts: Part) -> list[Step]:
+        """Return the deeds that are under way, or wait to be tried again, in order; of some parts of the run, or of all."""
+        if not self._active:
+            return []
+        deeds = [step for key, step in self.definition.deeds.items() if key in self._active]
+        return [step for step in deeds if step.part in parts] if parts else deeds
+
+    def may_start(self, step: Step) -> bool:
+        """Tell whether something new may start for a deed: another attempt, its fallback."""
+        if self.ending is not None:
+            return False
+        if step.deed is Deed.UNDO:
+            return self.strategy is ErrorStrategy.COMPENSATE and not self.compensation.late
+        if step.final:
+            return self.finally_deadline is None or self.now < self.finally_deadline
+        return self.reason is None
+
+    def ended_well(self, step: Step) -> bool:
+        """Tell whether those that depend on an activity may start: it succeeded, was skipped, or is continued over."""
+        phase = self.of(step).phase
+        return phase.satisfies or (phase.went_wrong and step.strategy is ErrorStrategy.CONTINUE)
 
     def observation(self, step: Step) -> Observation | None:
-        """Return what its executor sees of the step's current attempt."""
+        """Return what its executor sees of the deed's current attempt."""
         return self.snapshot.observed.get(self.attempt_id(step))
 
-    def attempt_id(self, step: Step) -> AttemptId:
-        """Return the identity of the step's current attempt."""
-        return AttemptId(run_uid=self.run.uid, activity=step.name, number=self.of(step.name).attempt or 1)
+    def attempt_id(self, step: Step, number: int | None = None) -> AttemptId:
+        """Return the identity of the deed's current attempt, or of the one with that number."""
+        number = number or self.of(step).attempt or 1
+        return AttemptId(run_uid=self.run.uid, activity=step.name, number=number, deed=step.deed)
 
-    def move(self, name: str, phase: ActivityPhase, **changes: Any) -> None:
-        """Give an activity a phase that the table allows, and other fields."""
-        old = self.of(name)
-        self.activities[name] = old.model_copy(update={"phase": moved_activity(old.phase, phase), **changes})
+    def move(self, step: Step, phase: ActivityPhase, **changes: Any) -> None:
+        """Give a deed a phase that the table allows, and other fields."""
+        old = self.of(step)
+        new = old.model_copy(update={"phase": moved(step.deed, old.phase, phase), **changes})
+        (self._active.add if phase in _ATTEMPTED else self._active.discard)(step.key)
+        if isinstance(new, ActivityStatus):
+            self.activities[step.name] = new
+        else:
+            self.others[step.key] = new
 
-    def end(self, name: str, phase: ActivityPhase, reason: Reason, message: str, **changes: Any) -> None:
-        """End an activity that did not succeed."""
-        retryable = changes.pop("retryable", True)
-        error = ActivityError(reason=reason, message=message[:4096], retryable=retryable)
-        self.move(
-            name, phase, completion_time=self.now, error=error, stopping=None, reason=None, message=None,
-            next_attempt_time=None, **changes,
-        )  # fmt: skip
-        self.note(reason, f"{name} ended as {phase}: {message}", activity=name, warning=True)
-        if phase.went_wrong and not self.definition.steps[name].final:
-            self.fail_run(Reason.ACTIVITY_FAILED, f"{name}: {reason}: {message}")
+    def next_order(self) -> int:
+        """Return the next number in the order in which activities had their effect."""
+        return 1 + max((status.completion_order or 0 for status in self.activities.values()), default=0)
+
+    def order_to_stop(self, step: Step, phase: ActivityPhase, reason: Reason, message: str) -> None:
+        """Write down that a deed is to stop and how it will count once it has; the first order holds."""
+        if self.of(step).stopping is None:
+            order = Stopping(phase=phase, reason=reason, message=message, since=self.now)
+            self.move(step, ActivityPhase.RUNNING, stopping=order)
+            self.note(reason, f"{step.shown} is told to stop: {message}", activity=step.name)
 
     def excess(self, *values: Any) -> str | None:
         """Return a sentence if the run's record would be too large with these values in it; None if it would not.
@@ -91,24 +152,20 @@ class Draft:
         new = len(json.dumps(values, default=str))
         limit = self.snapshot.limits.max_run_bytes
         size = new
-        if new >= _LARGE or len(self.activities) >= _MANY:
-            kept = [[status.input, status.output, status.env] for status in self.activities.values()]
+        if new >= _LARGE or len(self.activities) + len(self.others) >= _MANY:
+            records = [*self.activities.values(), *self.others.values()]
+            kept = [[status.input, status.output, status.env] for status in records]
             size += len(json.dumps([self.inputs, self.variables, kept], default=str))
         if size <= limit:
             return None
         return f"the run's record would be {size} bytes with this; the limit of a run is {limit} bytes"
 
-    def order_to_stop(self, name: str, phase: ActivityPhase, reason: Reason, message: str) -> None:
-        """Write down that an activity is to stop and how it will count once it has; the first order holds."""
-        if self.of(name).stopping is None:
-            order = Stopping(phase=phase, reason=reason, message=message, since=self.now)
-            self.move(name, ActivityPhase.RUNNING, stopping=order)
-            self.note(reason, f"{name} is told to stop: {message}", activity=name)
+    # --- the run ----------------------------------------------------------------------------------------------------
 
-    def fail_run(self, reason: Reason, message: str) -> None:
-        """Write down why the run cannot succeed; the first reason holds."""
+    def fail_run(self, reason: Reason, message: str, strategy: ErrorStrategy = ErrorStrategy.ABORT) -> None:
+        """Write down why the run cannot succeed, and what becomes of it; the first reason holds."""
         if self.reason is None:
-            self.reason, self.message = reason, message
+            self.reason, self.message, self.strategy = reason, message, strategy
 
     def note(self, reason: Reason | str, message: str, *, activity: str = "", warning: bool = False) -> None:
         """Announce something once the status is safe."""
@@ -116,8 +173,13 @@ class Draft:
 
     @property
     def deadline(self) -> datetime | None:
-        """When the run must be over, `finally` aside."""
+        """When everything before undoing and `finally` must be over."""
         return _after(self.start_time, self.definition.timeout)
+
+    @property
+    def undo_deadline(self) -> datetime | None:
+        """When undoing must be over: `compensation.timeout` from its start."""
+        return _after(self.compensation.start_time, self.definition.undoing.timeout)
 
     @property
     def finally_deadline(self) -> datetime | None:
@@ -126,10 +188,16 @@ class Draft:
 
     @property
     def ending(self) -> Reason | None:
-        """Why everything must stop and nothing may start: the run is being deleted, or was told to terminate."""
-        if self.run.deleting:
-            return Reason.DELETED
-        return Reason.TERMINATED if self.run.spec.shutdown == "Terminate" else None
+        """Why everything must stop and nothing may start: told to terminate, or deleted and not to be undone."""
+        if self.run.spec.shutdown == "Terminate":
+            return Reason.TERMINATED
+        abandoned = self.definition.spec.deletion_policy == "Abandon" or self.snapshot.namespace_ending
+        return Reason.DELETED if self.run.deleting and abandoned else None
+
+
+def error_of(reason: Reason, message: str, *, retryable: bool) -> ActivityError:
+    """Return an error that fits into the status."""
+    return ActivityError(reason=reason, message=message[:4096], retryable=retryable)
 
 
 def _after(start: datetime | None, length: timedelta | None) -> datetime | None:

@@ -3,25 +3,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from kubesaga.api.run import ActivityPhase, WorkflowRunStatus
+from kubesaga.engine.advance import main_is_over
 from kubesaga.engine.attempt import Attempt, AttemptId, Stage
 from kubesaga.engine.decision import Effect, Release, Start, Stop, Tidy
-from kubesaga.engine.definition import Kind, Step
+from kubesaga.engine.definition import Kind, Part, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.snapshot import Snapshot
+from kubesaga.engine.undoing import is_called_for, unended_undos
+
+_LOOK_AT_NAMESPACE: Final = timedelta(seconds=30)
+"""How long until a run that is held by its undoing finds out that its namespace is being deleted: nobody tells it."""
 
 
 def effects_of(draft: Draft) -> tuple[Effect, ...]:
     """Return the deeds of a live run: let go of what is recorded, stop what must end, start what is not there."""
-    wanted: dict[AttemptId, Step] = {
-        draft.attempt_id(step): step for step in draft.running(list(draft.definition.steps.values()))
-    }
+    wanted: dict[AttemptId, Step] = {draft.attempt_id(step): step for step in draft.running()}
     effects: list[Effect] = _unwanted(draft.snapshot, set(wanted))
     for attempt, step in wanted.items():
         seen = draft.snapshot.observed.get(attempt)
-        order = draft.of(step.name).stopping
+        order = draft.of(step).stopping
         if order is not None:
             if seen is None or seen.stage is not Stage.ENDED:
                 effects.append(Stop(attempt=attempt, kind=step.kind, reason=str(order.reason)))
@@ -55,12 +59,12 @@ def _unwanted(snapshot: Snapshot, wanted: set[AttemptId]) -> list[Effect]:
 
 def attempt_of(draft: Draft, step: Step) -> Attempt:
     """Return the attempt as the status records it, so that a start that is repeated is the same to the letter."""
-    status = draft.of(step.name)
+    status = draft.of(step)
     return Attempt(
         id=draft.attempt_id(step),
         run=draft.run.key,
         workflow=draft.definition.name,
-        activity=step.activity,
+        activity=step.work,
         input=status.input,
         env=status.env or {},
         resources=step.resources,
@@ -74,17 +78,21 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
     if status.finished:
         return None
     times: list[datetime | None] = []
-    if draft.reason is None:
+    if not main_is_over(draft):
         times.append(draft.deadline)
-    if draft.active(draft.definition.final):
+    if is_called_for(draft) and not draft.compensation.late and unended_undos(draft):
+        times.append(draft.undo_deadline)
+    if draft.run.deleting:
+        times.append(draft.now + _LOOK_AT_NAMESPACE)
+    if draft.active(Part.FINALLY):
         times.append(draft.finally_deadline)
-    for step in draft.active(list(draft.definition.steps.values())):
+    for step in draft.active():
         times += _deadlines(draft, step)
     return min((time for time in times if time is not None), default=None)
 
 
 def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
-    status = draft.of(step.name)
+    status = draft.of(step)
     limits = draft.snapshot.limits
     if status.phase is ActivityPhase.RETRYING:
         return [None if draft.run.spec.suspend else status.next_attempt_time]

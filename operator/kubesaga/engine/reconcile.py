@@ -9,56 +9,95 @@ until their outcome is recorded, and an in-process attempt carries one idempoten
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
+from kubesaga.api.conditions import find
+from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, RunPhase, WorkflowRunStatus
-from kubesaga.engine.advance import advance, turn
+from kubesaga.api.run import ActivityPhase, CompensationStatus, DeedStatus, ReplayOf, RunPhase, WorkflowRunStatus
+from kubesaga.engine.advance import advance
 from kubesaga.engine.decision import Decision, Note
-from kubesaga.engine.definition import Definition
+from kubesaga.engine.definition import Definition, StepKey
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.effects import effects_of, tidying, wake_time
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.inputs import resolve_inputs
+from kubesaga.engine.obeying import answers_of_finished, obey
 from kubesaga.engine.record import record
+from kubesaga.engine.replay import adapted, lineage, plan_of, refusal_of, take_up
 from kubesaga.engine.scope import parsed_event
 from kubesaga.engine.snapshot import Snapshot, Unusable
 from kubesaga.engine.summary import refused_conditions, summarise
-from kubesaga.engine.transitions import moved_activity, moved_run
+from kubesaga.engine.transitions import moved, moved_run
+from kubesaga.engine.turn import turn
 from kubesaga.errors import InvalidSpec
 
 
 def reconcile(snapshot: Snapshot, now: datetime, evaluator: Evaluator) -> Decision:
     """Decide what to record and do about one run at one moment. Pure: the same arguments give the same decision."""
     if snapshot.run.status.finished:
-        return Decision(status=snapshot.run.status, effects=tidying(snapshot))
+        told = answers_of_finished(snapshot.run, snapshot.commands)
+        return Decision(status=snapshot.run.status, effects=(*tidying(snapshot), *told))
     if isinstance(snapshot.definition, Unusable):
         return _refuse(snapshot, now, snapshot.definition)
+    wanted = snapshot.run.spec.replay_of
+    if wanted is not None and snapshot.run.status.phase is None:
+        return _replay(snapshot, snapshot.definition, wanted, now, evaluator)
     try:
-        draft = _draft(snapshot, snapshot.definition, now, evaluator)
+        draft = _draft(snapshot, adapted(snapshot.definition, wanted), now, evaluator)
     except InvalidSpec as error:
         return _refuse(snapshot, now, Unusable(reason=Reason.INVALID_INPUT, message=str(error)))
     return _pass(draft)
 
 
+def _replay(
+    snapshot: Snapshot, definition: Definition, wanted: ReplayOf, now: datetime, evaluator: Evaluator
+) -> Decision:
+    """Begin a run that replays another: with what it takes over, or with no more than saying what that would be."""
+    source = snapshot.source
+    assert source is not None, "a run that replays another is loaded with that one"
+    if (refused := refusal_of(wanted, source, definition)) is not None:
+        return _refuse(snapshot, now, refused)
+    plan = plan_of(wanted, source, definition)
+    draft = _draft(snapshot, adapted(definition, wanted), now, evaluator, inputs=source.status.inputs or {})
+    draft.replay = lineage(source, plan)
+    draft.event = parsed_event(source.event)
+    take_up(draft, wanted, source, plan)
+    if not wanted.dry_run:
+        return _pass(draft)
+    draft.reason, draft.message = Reason.DRY_RUN, f"a replay of {source.name} {plan}"
+    status = summarise(draft)
+    return Decision(status=status, effects=tidying(draft.snapshot), notes=(_finish_note(status),))
+
+
 def _pass(draft: Draft) -> Decision:
     record(draft)
+    answers = obey(draft)
     turn(draft)
     advance(draft)
     status = summarise(draft)
-    if status.finished:
-        draft.notes.append(_finish_note(status))
-    effects = tidying(draft.snapshot) if status.finished else effects_of(draft)
+    draft.notes.extend(_news(draft.run.status.phase, status))
+    effects = (*(tidying(draft.snapshot) if status.finished else effects_of(draft)), *answers)
     return Decision(status=status, effects=effects, notes=tuple(draft.notes), wake_at=wake_time(draft, status))
 
 
-def _draft(snapshot: Snapshot, definition: Definition, now: datetime, evaluator: Evaluator) -> Draft:
-    """Return the draft of a pass: what is recorded, or for a new run what it starts with."""
+def _draft(
+    snapshot: Snapshot,
+    definition: Definition,
+    now: datetime,
+    evaluator: Evaluator,
+    inputs: Mapping[str, Any] | None = None,
+) -> Draft:
+    """Return the draft of a pass: what is recorded, or for a new run what it starts with (`inputs`: of a replayed run)."""
     run, status = snapshot.run, snapshot.run.status
     begun = status.phase is not None
     notes: list[Note] = []
     if not begun:
-        inputs = resolve_inputs(definition.spec.inputs, run.spec.inputs or {}, snapshot.limits.max_run_bytes // 2)
+        given = run.spec.inputs or {} if inputs is None else inputs
+        inputs = resolve_inputs(definition.spec.inputs, given, snapshot.limits.max_run_bytes // 2)
         variables = {**(definition.spec.variables or {}), **inputs}
         status = status.model_copy(
             update={"workflow_revision": snapshot.revision, "spec_digest": run.spec_digest, "start_time": now}
@@ -67,14 +106,28 @@ def _draft(snapshot: Snapshot, definition: Definition, now: datetime, evaluator:
         notes.append(Note(reason="Started", message=f"the run starts from revision {snapshot.revision}"))
     else:
         inputs, variables = status.inputs or {}, status.variables or {}
-    unchanged = status.spec_digest in (None, run.spec_digest)
+    event = status.replay.event if status.replay is not None else run.spec.event
+    unchanged = status.replay is not None or status.spec_digest in (None, run.spec_digest)
     return Draft(
         snapshot=snapshot, definition=definition, now=now, evaluator=evaluator, notes=notes,
-        activities=dict(status.activities), variables=dict(variables), inputs=inputs,
-        event=parsed_event(run.spec.event if unchanged else None),
+        activities=dict(status.activities), others=_others(status), variables=dict(variables), inputs=dict(inputs),
+        event=parsed_event(event if unchanged else None), replay=status.replay,
         start_time=status.start_time or now, finally_start_time=status.finally_start_time,
-        reason=status.reason, message=status.message,
+        reason=status.reason, message=status.message, strategy=status.error_strategy,
+        compensation=status.compensation or CompensationStatus(), actions=list(status.actions or []),
     )  # fmt: skip
+
+
+def _others(status: WorkflowRunStatus) -> dict[StepKey, DeedStatus]:
+    """Return the undos and fallbacks that a status knows."""
+    others: dict[StepKey, DeedStatus] = {}
+    for name, activity in status.activities.items():
+        if activity.fallback is not None:
+            others[(Deed.FALLBACK, name)] = activity.fallback
+        if activity.compensation is not None:
+            others[(Deed.UNDO, name)] = activity.compensation
+    loose = (status.compensation.activities if status.compensation is not None else None) or {}
+    return others | {(Deed.UNDO, name): undo for name, undo in loose.items()}
 
 
 def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
@@ -84,9 +137,9 @@ def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
     phase = RunPhase.TERMINATED if gone else RunPhase.FAILED
     activities = {
         name: status
-        if status.phase not in (ActivityPhase.RUNNING, ActivityPhase.RETRYING)
+        if not status.phase.under_way
         else status.model_copy(
-            update={"phase": moved_activity(status.phase, ActivityPhase.OUTCOME_UNKNOWN), "completion_time": now}
+            update={"phase": moved(Deed.DO, status.phase, ActivityPhase.OUTCOME_UNKNOWN), "completion_time": now}
         )
         for name, status in run.status.activities.items()
     }
@@ -99,7 +152,21 @@ def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
             "conditions": refused_conditions(run, phase, why, now), "current_activity": None,
         }
     )  # fmt: skip
-    return Decision(status=status, effects=tidying(snapshot), notes=(_finish_note(status),))
+    told = answers_of_finished(replace(run, status=status), snapshot.commands)
+    return Decision(status=status, effects=(*tidying(snapshot), *told), notes=(_finish_note(status),))
+
+
+def _news(before: RunPhase | None, status: WorkflowRunStatus) -> list[Note]:
+    """Return what is told of a phase that the run has just come to."""
+    if status.finished:
+        return [_finish_note(status)]
+    if status.phase is before or status.phase not in (RunPhase.COMPENSATING, RunPhase.COMPENSATION_FAILED):
+        return []
+    undone = find(status.conditions, "Compensated")
+    told = f"{undone.message} " if undone is not None else ""
+    return [
+        Note(reason=str(status.phase), message=f"{told}({status.reason}: {status.message})", warning=True, event=True)
+    ]
 
 
 def _finish_note(status: WorkflowRunStatus) -> Note:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Final
 
+from kubesaga.api.failure import Retry
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.reasons import Reason
-from kubesaga.api.workflow import Retry
 
 UNCHARGED: Final = frozenset({Reason.EVICTED, Reason.NODE_LOST})
 """Failures of the cluster, not of the activity: they are tried again without counting toward `maxAttempts`."""

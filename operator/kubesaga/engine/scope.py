@@ -44,7 +44,7 @@ def scope_of(draft: Draft) -> dict[str, Any]:
 
 
 def _seen(draft: Draft, name: str) -> dict[str, Any]:
-    status = draft.of(name)
+    status = draft.activity(name)
     return {
         "phase": str(status.phase),
         "output": status.output,

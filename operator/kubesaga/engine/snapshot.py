@@ -12,6 +12,7 @@ from kubesaga.api.names import digest
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
+from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Definition, Kind
 
 
@@ -59,6 +60,25 @@ class Run:
     marked_finished: bool = False
     """It bears the label that takes finished runs out of the watch."""
 
+    @property
+    def workflow(self) -> str:
+        """The name of the Workflow that it is a run of; "" for one with a spec of its own."""
+        if self.spec.workflow_ref is not None:
+            return self.spec.workflow_ref.name
+        return self.status.replay.workflow if self.status.replay is not None else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A finished run that another one replays."""
+
+    name: str
+    uid: str
+    workflow: str
+    """Name of its Workflow; "" for one with a spec of its own."""
+    event: str | None
+    status: WorkflowRunStatus
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -72,6 +92,12 @@ class Snapshot:
     observed: Mapping[AttemptId, Observation] = field(default_factory=dict)
     holders: Mapping[AttemptId, Kind] = field(default_factory=dict)
     """Which kind of executor observes each attempt of `observed`."""
+    source: Source | None = None
+    """The run that a run which has not begun is to replay."""
+    commands: tuple[Command, ...] = ()
+    """The WorkflowActions that wait for an answer, oldest first."""
+    namespace_ending: bool = False
+    """The run is being deleted and so is its namespace: nothing new can start there."""
     worker: str = ""
     """This operator process; in-process attempts of another one are over."""
     limits: Limits = field(default_factory=Limits)
@@ -84,4 +110,6 @@ class Snapshot:
 def digest_of(spec: WorkflowRunSpec) -> str:
     """Return a digest of the part of a run's spec that must not change."""
     fixed = spec.model_dump(mode="json", include={"workflow_ref", "workflow_spec", "inputs", "event"})
+    if spec.replay_of is not None:
+        fixed["replay_of"] = spec.replay_of.model_dump(mode="json")
     return digest(json.dumps(fixed, sort_keys=True), length=16)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a whole document that is right field by field: everything that is found, in the document's order.
 
-The rules stand in validation_graph (names and order), validation_activities and validation_http (one activity),
-validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
+The rules stand in validation_graph (names and order), validation_deeds (what undoes what), validation_work and
+validation_http (one deed), validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
+What is allowed and probably not meant stands in validation_warnings.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
-from kubesaga.api.fields import VARIABLE_NAME, parse_duration
+from kubesaga.api.fields import VARIABLE_NAME
 from kubesaga.api.parsing import field_path
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import Input, WorkflowSpec
-from kubesaga.engine import validation_activities, validation_expressions, validation_graph
+from kubesaga.engine import (
+    validation_deeds,
+    validation_expressions,
+    validation_graph,
+    validation_sites,
+    validation_warnings,
+    validation_work,
+)
 from kubesaga.engine.inputs import json_type, type_matches
 from kubesaga.engine.validation_expressions import ExpressionChecker
 from kubesaga.errors import Problem
@@ -47,7 +55,8 @@ def problems_of(spec: WorkflowSpec, checker: ExpressionChecker, path: str = "spe
         _inputs(spec, path),
         _variables(spec, path),
         validation_graph.problems(spec, graph, path),
-        validation_activities.problems(spec, graph, path),
+        validation_deeds.problems(spec, graph, path),
+        validation_work.problems(spec, path),
         validation_expressions.problems(spec, graph, checker, path),
     )
     found = sorted(islice(rules, MAX_PROBLEMS), key=_place(path))
@@ -59,10 +68,18 @@ def problems_of(spec: WorkflowSpec, checker: ExpressionChecker, path: str = "spe
 def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
     """Return what is wrong with a run's spec by itself; an inline `workflowSpec` is checked as a Workflow's is."""
     found: list[Problem] = []
-    if spec.workflow_ref is None and spec.workflow_spec is None:
-        found.append(Problem(path, "names nothing to run; give workflowRef, or a workflowSpec"))
-    if spec.workflow_ref is not None and spec.workflow_spec is not None:
-        found.append(Problem(path, "has both workflowRef and workflowSpec; keep one"))
+    works = {"workflowRef": spec.workflow_ref, "workflowSpec": spec.workflow_spec, "replayOf": spec.replay_of}
+    given = [name for name, value in works.items() if value is not None]
+    if not given:
+        found.append(Problem(path, "names nothing to run; give workflowRef, or a workflowSpec, or replayOf"))
+    elif len(given) > 1:
+        found.append(Problem(path, f"has {' and '.join(given)}; keep one"))
+    elif spec.replay_of is not None:
+        found += [
+            Problem(field_path(path, name), "a replay has that of the run that it repeats; remove it")
+            for name, value in (("inputs", spec.inputs), ("event", spec.event))
+            if value is not None
+        ]
     if _too_deep(spec.inputs):
         found.append(_nesting(field_path(path, "inputs")))
     if spec.event is not None and (fault := _event_fault(spec.event)):
@@ -72,17 +89,7 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
 
 def warnings_of(spec: WorkflowSpec, path: str = "spec") -> list[Problem]:
     """Return what is allowed in a valid spec and probably not meant."""
-    found: list[Problem] = []
-    if not (spec.description or "").strip():
-        found.append(Problem(field_path(path, "description"), "is empty; say in a sentence what the Workflow is for"))
-    graph = validation_graph.graph_of(spec, path)
-    for place in graph.places:
-        own = place.activity.timeout
-        if own and spec.timeout and parse_duration(own) > parse_duration(spec.timeout):
-            told = f"{own} is longer than the whole run may take ({spec.timeout}), so it will never pass"
-            found.append(Problem(field_path(place.path, "timeout"), told))
-    found += validation_expressions.warnings(spec, graph, path)
-    return sorted(found, key=_place(path))
+    return sorted(validation_warnings.warnings(spec, path), key=_place(path))
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------
@@ -98,7 +105,7 @@ def _bounds(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_SPEC_BYTES:
         yield Problem(path, f"is {size:,} bytes as JSON; at most {MAX_SPEC_BYTES:,} are allowed")
-    elif fault := validation_expressions.excess(spec):
+    elif fault := validation_sites.excess(spec):
         yield Problem(path, fault)
 
 
@@ -108,10 +115,11 @@ def _free_values(spec: WorkflowSpec, path: str) -> Iterator[tuple[str, Any]]:
     for number, declared in enumerate(spec.inputs):
         yield field_path(path, "inputs", number, "default"), declared.default
     for place in validation_graph.places_of(spec, path):
-        yield field_path(place.path, "params"), place.activity.params
         yield field_path(place.path, "set"), place.activity.set
-        if place.activity.http is not None:
-            yield field_path(place.path, "http", "body"), place.activity.http.body
+    for spot in validation_deeds.spots_of(spec, path):
+        yield field_path(spot.path, "params"), spot.work.params
+        if spot.work.http is not None:
+            yield field_path(spot.path, "http", "body"), spot.work.http.body
 
 
 def _too_deep(value: Any) -> bool:
@@ -155,7 +163,7 @@ def _default_fault(declared: Input) -> str | None:
         return "is never used, because the input is required; remove the default, or required"
     if not type_matches(declared.default, declared.type):
         return f"must be of type {declared.type}, as the input is, but is {json_type(declared.default)}"
-    return validation_expressions.literal_fault(declared.default)
+    return validation_sites.literal_fault(declared.default)
 
 
 def _variables(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
@@ -167,7 +175,7 @@ def _variables(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
             yield Problem(here, f"is not a name for a variable; {told}")
         if name in inputs:
             yield Problem(here, f"an input is called {name} already, and inputs are variables too; remove one of them")
-        if fault := validation_expressions.literal_fault(value):
+        if fault := validation_sites.literal_fault(value):
             yield Problem(here, fault)
 
 
@@ -196,7 +204,7 @@ def _no_constant(word: str) -> Any:
 def _place(path: str) -> Callable[[Problem], tuple[int, int]]:
     """Return the key that puts problems into the order of the spec's fields and of the entries in its lists."""
     fields = [field.alias or name for name, field in WorkflowSpec.model_fields.items()]
-    pattern = re.compile(re.escape(path) + r"\.(\w+)(?:\[(\d+)\])?")
+    pattern = re.compile(re.escape(path) + r"\.(\w+)(?:\.activities)?(?:\[(\d+)\])?")
 
     def key(problem: Problem) -> tuple[int, int]:
         match = pattern.match(problem.path)

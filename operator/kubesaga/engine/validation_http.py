@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from kubesaga.api.parsing import field_path
-from kubesaga.api.workflow import HttpActivity
+from kubesaga.api.work import HttpActivity
 from kubesaga.engine.expressions import ExpressionError, parse
 from kubesaga.errors import Problem
 

@@ -120,6 +120,7 @@ class HandlerCall:
             workflow=attempt.workflow,
             activity=attempt.id.activity,
             attempt=attempt.id.number,
+            deed=attempt.id.deed,
             idempotency_key=attempt.idempotency_key,
             deadline=attempt.deadline,
         )
@@ -127,13 +128,17 @@ class HandlerCall:
 
     def _failed(self, error: BaseException) -> Failed:
         attempt = self._attempt
-        logger.error(
-            "Handler %s of run %s, activity %s, attempt %d failed",
+        # What a handler says on purpose needs no traceback.
+        on_purpose = isinstance(error, NotRetryable)
+        logger.log(
+            logging.WARNING if on_purpose else logging.ERROR,
+            "Handler %s of run %s, activity %s, attempt %d failed%s",
             self._handler.id, attempt.run, attempt.id.activity, attempt.id.number,
-            exc_info=error,
+            f": {shortened(str(error))}" if on_purpose else "",
+            exc_info=None if on_purpose else error,
             extra={"run": attempt.run.name, "namespace": attempt.run.namespace, "activity": attempt.id.activity, "attempt": attempt.id.number},
         )  # fmt: skip
-        if isinstance(error, NotRetryable):
+        if on_purpose:
             return Failed(reason=Reason.NOT_RETRYABLE, message=shortened(str(error)), retryable=False)
         return Failed(reason=Reason.HANDLER_FAILED, message=shortened(_text(error)))
 

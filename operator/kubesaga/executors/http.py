@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -41,6 +42,9 @@ logger = logging.getLogger("kubesaga.activity_executor")
 MAX_REDIRECTS: Final = 5
 _ERROR_BODY: Final = 4096
 """Bytes that are read of an answer that is no success."""
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
+"""Methods that ask for no effect (RFC 9110, 9.2.1): such a request is never in doubt."""
 
 
 class HttpExecutor:
@@ -92,7 +96,11 @@ class HttpExecutor:
             outcome = await self._within_time(attempt)
         except Exception as error:
             logger.exception("The http activity %s of run %s failed", attempt.id.activity, attempt.run)
-            outcome = Failed(reason=Reason.HTTP_FAILED, message=f"The request failed: {type(error).__name__}.")
+            outcome = Failed(
+                reason=Reason.HTTP_FAILED, message=f"The request failed: {type(error).__name__}.", in_doubt=True
+            )
+        if isinstance(outcome, Failed) and (attempt.input or {}).get("method", "GET") in _SAFE:
+            outcome = replace(outcome, in_doubt=False)
         if self._tasks.get(attempt.id) is asyncio.current_task():
             del self._tasks[attempt.id]
             self._table.end(attempt.id, outcome)
@@ -111,7 +119,7 @@ class HttpExecutor:
                 raise
         # The engine watches `timeout` too; whoever is first, the reason is the same.
         reason = Reason.HTTP_FAILED if own is None else Reason.ATTEMPT_TIMEOUT
-        return Failed(reason=reason, message=f"{request} was not answered within {seconds:g}s.")
+        return Failed(reason=reason, message=f"{request} was not answered within {seconds:g}s.", in_doubt=True)
 
     async def _exchange(self, attempt: Attempt, request: Request) -> Outcome:
         expected = attempt.activity.http.expected_status if attempt.activity.http else None
@@ -157,12 +165,12 @@ class HttpExecutor:
                 ) as response:
                     return await self._read(request, response, success=is_expected(response.status, expected))
             except _NoAnswer as error:
-                cause = _sentence(error.cause)
+                cause, sent = _sentence(error.cause), _was_sent(error.cause)
             except BrokenBody as error:
-                cause = f"it was answered, but {error}"
+                cause, sent = f"it was answered, but {error}", True
             except (aiohttp.ClientError, OSError) as error:
-                cause = _sentence(error)
-        return Failed(reason=Reason.HTTP_FAILED, message=shortened(f"{request}: {cause}."))
+                cause, sent = _sentence(error), _was_sent(error)
+        return Failed(reason=Reason.HTTP_FAILED, message=shortened(f"{request}: {cause}."), in_doubt=sent)
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, *, success: bool) -> Answer | Failed:
         answer = Answer(status=response.status, location=response.headers.get("Location"))
@@ -225,6 +233,11 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _NoAnswer(error) from None
+
+
+def _was_sent(error: Exception) -> bool:
+    """Tell whether the request may have reached the server: what could not even connect has had no effect."""
+    return not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientSSLError)
 
 
 def _sentence(error: Exception) -> str:

@@ -22,6 +22,8 @@ from kubesaga.executors.in_process import output_outcome, shortened
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE: Final = frozenset({408, 425, 429})
+_PASSED_ON: Final = frozenset({502, 504})
+"""A gateway answers so when it had no usable answer from the server behind it, which may have had the effect."""
 _SHOWN: Final = 200
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -146,7 +148,8 @@ def outcome_of(request: Request, answer: Answer, expected: Collection[int] | Non
         message = f"{request} answered {answer.status}: {' '.join(text.split())[:_SHOWN]}".rstrip(": ")
         retryable = answer.status >= 500 or answer.status in _RETRYABLE
         return Failed(
-            reason=Reason.HTTP_STATUS, message=shortened(message), retryable=retryable, retry_after=answer.retry_after
+            reason=Reason.HTTP_STATUS, message=shortened(message), retryable=retryable, retry_after=answer.retry_after,
+            in_doubt=answer.status in _PASSED_ON,
         )  # fmt: skip
     if not answer.body:
         return Succeeded()

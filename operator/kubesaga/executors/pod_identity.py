@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubesaga.api.names import ACTIVITY_ANNOTATION, GROUP, SPEC_HASH_ANNOTATION, pod_name
+from kubesaga.api.names import ACTIVITY_ANNOTATION, DEED_ANNOTATION, GROUP, SPEC_HASH_ANNOTATION, Deed
 from kubesaga.engine.attempt import AttemptId, RunKey
 from kubesaga.executors.pod_manifest import OWNER_KIND
 
@@ -17,7 +17,8 @@ Pod = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name of a pod."""
 
-_TOLD_APART_BY: Final = (ACTIVITY_ANNOTATION, SPEC_HASH_ANNOTATION)
+_TOLD_APART_BY: Final = (ACTIVITY_ANNOTATION, DEED_ANNOTATION, SPEC_HASH_ANNOTATION)
+_DEEDS: Final = {str(deed): deed for deed in Deed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +33,20 @@ def identify(pod: Pod) -> Identity | None:
     """Return whose pod it says it is; None if it says nothing, or if its name is not the one that would follow."""
     metadata = pod["metadata"]
     owner = _controller(pod)
-    activity = (metadata.get("annotations") or {}).get(ACTIVITY_ANNOTATION)
+    annotations = metadata.get("annotations") or {}
+    activity, deed = annotations.get(ACTIVITY_ANNOTATION), _DEEDS.get(annotations.get(DEED_ANNOTATION, Deed.DO))
     number = metadata["name"].rpartition("-")[2]
-    if owner is None or activity is None or not (number.isascii() and number.isdecimal()):
+    if owner is None or activity is None or deed is None or not (number.isascii() and number.isdecimal()):
         return None
-    attempt = AttemptId(run_uid=owner["uid"], activity=activity, number=int(number))
-    if pod_name(owner["name"], owner["uid"], activity, attempt.number) != metadata["name"]:
+    attempt = AttemptId(run_uid=owner["uid"], activity=activity, number=int(number), deed=deed)
+    if attempt.pod_name(owner["name"]) != metadata["name"]:
         return None
     return Identity(run=RunKey(namespace=metadata["namespace"], name=owner["name"]), attempt=attempt)
 
 
 def key_of(identity: Identity) -> Key:
     """Return where the pod of an attempt is found."""
-    attempt = identity.attempt
-    name = pod_name(identity.run.name, attempt.run_uid, attempt.activity, attempt.number)
-    return identity.run.namespace, name
+    return identity.run.namespace, identity.attempt.pod_name(identity.run.name)
 
 
 def difference(found: Pod, wanted: Pod) -> str | None:
@@ -55,7 +55,7 @@ def difference(found: Pod, wanted: Pod) -> str | None:
     if owner is None or expected is None or owner["uid"] != expected["uid"]:
         return "it is not controlled by this run"
     has, needs = found["metadata"].get("annotations") or {}, wanted["metadata"]["annotations"]
-    differing = [name for name in _TOLD_APART_BY if has.get(name) != needs[name]]
+    differing = [name for name in _TOLD_APART_BY if has.get(name) != needs.get(name)]
     return f"its annotation {differing[0]} is another" if differing else None
 
 

@@ -16,6 +16,8 @@ from kubesaga.api.names import (
     ACTIVITY_LABEL,
     API_VERSION,
     ATTEMPT_LABEL,
+    DEED_ANNOTATION,
+    DEED_LABEL,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     POD_FINALIZER,
@@ -23,12 +25,12 @@ from kubesaga.api.names import (
     RUN_UID_LABEL,
     SPEC_HASH_ANNOTATION,
     WORKFLOW_LABEL,
+    Deed,
     digest,
     label_value,
-    pod_name,
 )
 from kubesaga.api.reasons import Reason
-from kubesaga.api.workflow import EnvVar, PodActivity
+from kubesaga.api.work import EnvVar, PodActivity
 from kubesaga.engine.attempt import Attempt, Failed
 
 CONTAINER: Final = "main"
@@ -94,6 +96,7 @@ def _metadata(attempt: Attempt) -> dict[str, Any]:
         RUN_UID_LABEL: attempt.id.run_uid,
         ACTIVITY_LABEL: label_value(attempt.id.activity),
         ATTEMPT_LABEL: str(attempt.id.number),
+        DEED_LABEL: attempt.id.deed,
     }
     owner = {
         "apiVersion": API_VERSION,
@@ -104,10 +107,14 @@ def _metadata(attempt: Attempt) -> dict[str, Any]:
         "blockOwnerDeletion": True,
     }
     return {
-        "name": pod_name(attempt.run.name, attempt.id.run_uid, attempt.id.activity, attempt.id.number),
+        "name": attempt.id.pod_name(attempt.run.name),
         "namespace": attempt.run.namespace,
         "labels": {key: value for key, value in labels.items() if value},
-        "annotations": {ACTIVITY_ANNOTATION: attempt.id.activity, SPEC_HASH_ANNOTATION: spec_hash(attempt)},
+        "annotations": {
+            ACTIVITY_ANNOTATION: attempt.id.activity,
+            **({} if attempt.id.deed is Deed.DO else {DEED_ANNOTATION: attempt.id.deed}),
+            SPEC_HASH_ANNOTATION: spec_hash(attempt),
+        },
         "ownerReferences": [owner],
         "finalizers": [POD_FINALIZER],
     }
@@ -145,6 +152,7 @@ def _given(attempt: Attempt, container: PodActivity) -> dict[str, str]:
         "KUBESAGA_WORKFLOW": attempt.workflow,
         "KUBESAGA_RUN": attempt.run.name,
         "KUBESAGA_ACTIVITY": attempt.id.activity,
+        "KUBESAGA_DEED": attempt.id.deed,
         "KUBESAGA_ATTEMPT": str(attempt.id.number),
         "KUBESAGA_IDEMPOTENCY_KEY": attempt.idempotency_key,
     }

@@ -39,12 +39,17 @@ _EVICTED: Final = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "
 """Reasons that the kubelet gives a whole pod, those of all versions of graceful node shutdown included."""
 _NODE_LOST: Final = frozenset({"NodeLost", "DeletionByTaintManager", "DeletionByPodGC"})
 """The node controller's word for a pod, and the DisruptionTarget reasons of a node that does not answer any more."""
-_SIGNALS: Final = {130: "SIGINT", 134: "SIGABRT", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
+_CUT_OFF: Final = frozenset({Reason.OOM_KILLED, Reason.EVICTED, Reason.POD_DELETED})
+_KILLED: Final = 137
+"""Exit code of what was ended by SIGKILL: 128 and the signal's number."""
+_SIGNALS: Final = {130: "SIGINT", 134: "SIGABRT", _KILLED: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM"}
 
 
 def observe_pod(pod: Part, *, max_output_bytes: int) -> Observation:
     """Return how far the attempt of this pod is. Total: every pod object has an observation."""
     outcome = _outcome(pod, max_output_bytes)
+    if isinstance(outcome, Failed) and _is_cut_off(pod, outcome):
+        outcome = replace(outcome, in_doubt=True)
     if outcome is None:
         seen = _under_way(pod)
     else:
@@ -79,6 +84,15 @@ def _outcome(pod: Part, max_output_bytes: int) -> Outcome | None:
         told = waiting.get("message") or "the image's name is not valid"
         return Failed(reason=Reason.INVALID_IMAGE_NAME, message=tail(told), retryable=False)
     return _deleted(pod) if _is_deleted(pod) else None
+
+
+def _is_cut_off(pod: Part, failed: Failed) -> bool:
+    """Tell whether a container that had begun did not come to an end of its own: it may have had its effect."""
+    if failed.reason is Reason.NODE_LOST:
+        return (pod.get("spec") or {}).get("nodeName") is not None
+    killed = failed.reason is Reason.CONTAINER_FAILED and (_end(pod) or {}).get("exitCode") in _SIGNALS
+    begun = _state(pod, "running") is not None or _ever_ran(pod, _end(pod) or {})
+    return begun and (killed or failed.reason in _CUT_OFF)
 
 
 def _end(pod: Part) -> Part | None:
@@ -136,12 +150,14 @@ def _failed_container(pod: Part, end: Part) -> Outcome:
             return _never_ran(pod)
         return Unknown(message=f"the node lost track of the container, so its exit code is not known: {tail(message)}")
     code = end.get("exitCode")
-    signal = f" ({_SIGNALS[code]})" if code in _SIGNALS else ""
+    told = f"exit code {code} ({_SIGNALS[code]})" if code in _SIGNALS else f"exit code {code}"
     if _is_deleted(pod) and not _ended_before_deletion(pod, end):
-        told = f"the pod was deleted, and its container ended with exit code {code}{signal}"
-        return Failed(reason=Reason.POD_DELETED, message=told)
+        return Failed(reason=Reason.POD_DELETED, message=f"the pod was deleted, and its container ended with {told}")
+    if code == _KILLED and (limit := _memory_limit(pod)) is not None:
+        # Not said to be out of memory. A kubelet that hears of the end first, and of its cause a moment later, never says it.
+        told += f", usually because the container went over its memory limit of {limit}"
     said = tail(message or _status(pod).get("message") or "")
-    return Failed(reason=Reason.CONTAINER_FAILED, message=f"exit code {code}{signal}" + (f": {said}" if said else ""))
+    return Failed(reason=Reason.CONTAINER_FAILED, message=told + (f": {said}" if said else ""))
 
 
 def _never_ran(pod: Part) -> Failed:
@@ -227,9 +243,14 @@ def _ended_before_deletion(pod: Part, end: Part) -> bool:
     return parse_time(end["finishedAt"]) < parse_time(metadata["deletionTimestamp"]) - grace
 
 
-def _over_memory(pod: Part) -> str:
+def _memory_limit(pod: Part) -> str | None:
     containers: list[Part] = (pod.get("spec") or {}).get("containers") or []
     main: Part = next((container for container in containers if container.get("name") == CONTAINER), {})
-    limit = ((main.get("resources") or {}).get("limits") or {}).get("memory")
+    limit: str | None = ((main.get("resources") or {}).get("limits") or {}).get("memory")
+    return limit
+
+
+def _over_memory(pod: Part) -> str:
+    limit = _memory_limit(pod)
     told = f"its memory limit of {limit}" if limit else "the memory its node had left (it has no limit of its own)"
     return f"the container used more than {told} and was killed"

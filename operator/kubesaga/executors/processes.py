@@ -14,7 +14,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -152,12 +152,15 @@ class ProcessExecutor:
         async with self._logs.lend() as log:
             end = await self._run(attempt.id, log, _order_of(pod, self._base))
         seen = observe_pod({**pod, "status": _status_of(end)}, max_output_bytes=self._max_output_bytes)
-        assert seen.outcome is not None, "its container has terminated"
-        self._table.end(attempt.id, seen.outcome)
+        outcome = seen.outcome
+        assert outcome is not None, "its container has terminated"
+        if isinstance(outcome, Failed) and attempt.id in self._kills:
+            outcome = replace(outcome, in_doubt=True)
+        self._table.end(attempt.id, outcome)
 
     async def _run(self, attempt: AttemptId, log: Log, order: _Order) -> dict[str, Any]:
         """Run a process to its end; return that in the kubelet's words."""
-        path = self._folder / f"order-{attempt.activity}-{attempt.number}"
+        path = self._folder / f"order-{attempt.deed}-{attempt.activity}-{attempt.number}"
         async with launched(log.order(order.command, order.env, order.cwd), path) as started:
             process = started.process
             self._groups[attempt] = process.pid
@@ -236,7 +239,10 @@ def _order_of(pod: dict[str, Any], base: Mapping[str, str]) -> _Order:
 
 def _status_of(end: dict[str, Any]) -> dict[str, Any]:
     phase = "Succeeded" if end["exitCode"] == 0 else "Failed"
-    return {"phase": phase, "containerStatuses": [{"name": CONTAINER, "state": {"terminated": end}}]}
+    return {
+        "phase": phase,
+        "containerStatuses": [{"name": CONTAINER, "containerID": "process", "state": {"terminated": end}}],
+    }
 
 
 def _end_of(printed: bytes) -> str:

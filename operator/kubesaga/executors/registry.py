@@ -46,6 +46,8 @@ class Context:
     """The same for every attempt of one deed: a service that knows such keys carries a repeated call out once."""
     deadline: datetime | None
     """When the attempt will be stopped (aware, UTC). None: no `timeout` was set."""
+    deed: str = "do"
+    """`do`, `undo` or `fallback`: what the attempt is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

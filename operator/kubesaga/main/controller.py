@@ -23,12 +23,14 @@ from kubesaga.cel.pool import CelPool
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader
+from kubesaga.controller.namespaces import Namespaces
 from kubesaga.controller.probes import Probes
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
-from kubesaga.controller.resync import Resync
+from kubesaga.controller.resync import Resync, Watched
 from kubesaga.controller.watches import registry_of, settings_of
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
@@ -51,7 +53,7 @@ from kubesaga.kube.events import EventPoster, Reference
 from kubesaga.kube.informer import Informer
 from kubesaga.kube.informers import Informers
 from kubesaga.kube.lease import Elector, LeaseTiming
-from kubesaga.kube.resources import PODS, WORKFLOWS
+from kubesaga.kube.resources import PODS, WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
 from kubesaga.kube.services import KubeServices, api_server_addresses
 from kubesaga.main.process import SystemClock, kubernetes_service, limits_of
@@ -86,10 +88,14 @@ class _Base:
 class _Shell:
     """What exists while this process leads: told of changes by the watches, it feeds the queues."""
 
-    def __init__(self, records: KubeRecords, runs: Queue, workflows: Queue) -> None:
+    def __init__(
+        self, records: KubeRecords, runs: Queue, workflows: Queue, actions: KubeActions, answering: Queue
+    ) -> None:
         self._records = records
         self._runs = runs
         self._workflows = workflows
+        self._actions = actions
+        self._answering = answering
 
     def run_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Queue a run, unless it is our own write that comes back."""
@@ -99,6 +105,13 @@ class _Shell:
     def workflow_changed(self, key: RunKey) -> None:
         """Queue a Workflow."""
         self._workflows.add(key)
+
+    def action_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
+        """Queue a WorkflowAction, unless it is our own write that comes back."""
+        if gone:
+            self._actions.lost(key, body)
+        elif self._actions.saw(key, body):
+            self._answering.add(key)
 
 
 async def run_controller(settings: Settings, *, kubeconfig: str | None = None, context: str | None = None) -> int:
@@ -199,16 +212,27 @@ async def _lead(base: _Base, elector: Elector) -> None:
         pods = _pod_informers(base, client)
         in_process, executors = await _executors(base, client, pods, wake=lambda key: runs.add(key))
         stack.push_async_callback(_close, in_process)
-        worker = f"{settings.identity}-{secrets.token_hex(4)}"
+        actions = KubeActions(
+            client, now=clock.now, wake=lambda key: runs.add(key), look=lambda key: answering.add(key)
+        )  # fmt: skip
         reconciler = Reconciler(
-            Loader(records, definitions, executors, worker=worker, limits=limits_of(settings)),
-            records, Actuator(executors), Announcer(base.metrics, _post_to(poster)), evaluator=evaluator, clock=clock,
+            Loader(
+                records, definitions, executors, actions, namespace_ending=Namespaces(client, clock.monotonic).ending,
+                worker=f"{settings.identity}-{secrets.token_hex(4)}", limits=limits_of(settings),
+            ),
+            records, Actuator(executors, actions), Announcer(base.metrics, _post_to(poster)),
+            evaluator=evaluator, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
         checker = WorkflowReconciler(client, definitions, clock)
         workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
+        answering = Queue(actions.process, clock, workers=2, jitter=random.random)
+        watched = (
+            Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),
+            Watched(resource=WORKFLOW_ACTIONS, memory=actions, add=answering.add),
+        )
         resync = Resync(
-            client, records, namespaces=settings.namespaces, add=runs.add, missed=base.metrics.missed_events.inc,
+            client, watched, namespaces=settings.namespaces, missed=base.metrics.missed_events.inc,
             clock=clock, interval=settings.resync_interval,
         )  # fmt: skip
         _observe(base, records, runs, pods, resync)
@@ -216,8 +240,8 @@ async def _lead(base: _Base, elector: Elector) -> None:
             base,
             [elector.run(), pods.run()],
             pods.wait_synced(),
-            [runs.run(), workflows.run(), poster.run(), resync.run()],
-            _Shell(records, runs, workflows),
+            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run()],
+            _Shell(records, runs, workflows, actions, answering),
         )
 
 

@@ -32,7 +32,8 @@ class Metrics:
             buckets=_RUN_BUCKETS, registry=registry,
         )  # fmt: skip
         self.activities_ended = Counter(
-            "kubesaga_activities_ended", "Activities that ended.", ["workflow", "kind", "phase", "reason"],
+            "kubesaga_activities_ended", "Activities, undos and fallbacks that ended.",
+            ["workflow", "deed", "kind", "phase", "reason"],
             registry=registry,
         )  # fmt: skip
         self.attempts_started = Counter(

@@ -11,7 +11,8 @@ from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityPhase, ActivityStatus, RunPhase, WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.attempt import AttemptId, Failed, Observation, RunKey, Stage, Succeeded
-from kubesaga.engine.definition import Definition, Kind, compile_definition
+from kubesaga.engine.compiling import compile_definition
+from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.snapshot import Limits, Run, Snapshot, Unusable, digest_of
 from kubesaga.testing.clock import START
 

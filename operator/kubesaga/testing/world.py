@@ -10,47 +10,53 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from kubesaga.api.names import FINISHED_LABEL
+from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, RunPhase
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loaded, Loader
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
-from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Stage, Succeeded
+from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Succeeded
 from kubesaga.engine.decision import Decision, Release
 from kubesaga.engine.definition import Kind
 from kubesaga.engine.snapshot import Limits, Run
-from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES
 from kubesaga.kube.errors import ServerUnavailable
+from kubesaga.kube.resources import WORKFLOW_ACTIONS, Resource
 from kubesaga.telemetry.metrics import Metrics
-from kubesaga.testing.api_server import FakeApiServer
+from kubesaga.testing.api_server import FakeApiServer, merged
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.executors import FakeExecutor
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.violations import check_release, check_start, is_finished
 
 WORKFLOW: dict[str, Any] = {
     "timeout": "1h",
     "errorHandling": {"activityError": {"retry": {"maxAttempts": 2, "backoff": {"initial": "5s"}}}},
     "activities": [
-        {"name": "reserve", "handler": "reserve", "timeout": "5m"},
-        {"name": "pack", "pod": {"image": "x"}, "timeout": "10m"},
-        {"name": "label", "pod": {"image": "x"}, "dependsOn": ["reserve"]},
+        {"name": "reserve", "handler": "reserve", "timeout": "5m", "compensation": {"handler": "unreserve"}},
+        {"name": "pack", "pod": {"image": "x"}, "timeout": "10m", "compensation": {"pod": {"image": "x"}}},
+        {
+            "name": "label", "pod": {"image": "x"}, "dependsOn": ["reserve"],
+            "errorHandling": {"fallback": {"handler": "print"}}, "compensation": {"handler": "unlabel"},
+        },
         {"name": "send", "pod": {"image": "x"}, "dependsOn": ["pack", "label"]},
     ],
+    "compensation": {"timeout": "30m"},
     "finally": [{"name": "audit", "handler": "audit"}],
-}
-_NEEDS: Mapping[str, tuple[str, ...]] = {
+}  # fmt: skip
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "reserve": (), "pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label"), "audit": (),
 }  # fmt: skip
+_PART: Final = {Deed.UNDO: "compensation", Deed.FALLBACK: "fallback"}
 
 
 class Crash(BaseException):
@@ -77,6 +83,9 @@ class World:
         self.calm = False
         self.clock = FakeClock()
         self.api = FakeApiServer(self.clock, self._fault)
+        self.actions_api = FakeApiServer(self.clock, self._fault)
+        self.done: set[AttemptId] = set()
+        """The attempts that really had their effect."""
         self.pods = _WatchedExecutor(self, survives=True)
         self.handlers = _WatchedExecutor(self, survives=False)
         self.keys = [RunKey(namespace="shop", name=f"order-{number}") for number in range(2)]
@@ -94,6 +103,11 @@ class World:
         status: dict[str, Any] = (body or {}).get("status") or {}
         return status
 
+    def deed(self, run: RunKey, attempt: AttemptId) -> dict[str, Any]:
+        """Return what is stored now of the deed that an attempt is for."""
+        activity: dict[str, Any] = self.stored(run).get("activities", {}).get(attempt.activity, {})
+        return activity if attempt.deed is Deed.DO else activity.get(_PART[attempt.deed]) or {}
+
     async def live(self) -> None:
         """Play the history to its end."""
         for _ in range(60):
@@ -106,15 +120,21 @@ class World:
             if self._at_rest():
                 return
             self._pending.update(self.keys)
+            for key in self.keys:
+                if self.stored(key).get("phase") == "CompensationFailed" and self._unanswered() == 0:
+                    self._command(key, "Retry")
             for attempt in [*self.pods.running(), *self.handlers.running()]:
                 self._end(attempt)
             self.clock.advance(60)
             for key in sorted(self._pending):
                 await self._process(key)
 
+    def _unanswered(self) -> int:
+        return sum(1 for body in self.actions_api.objects.values() if not (body.get("status") or {}).get("phase"))
+
     def _at_rest(self) -> bool:
         held = any(seen.held for _, seen in self.pods.attempts.values())
-        return not held and all(_finished(self.api.objects.get(key)) for key in self.keys)
+        return not held and not self._unanswered() and all(is_finished(self.api.objects.get(key)) for key in self.keys)
 
     async def _step(self) -> None:
         roll = self.chance.random()
@@ -135,10 +155,17 @@ class World:
 
     def _end(self, attempt: AttemptId) -> None:
         outcome: Outcome = Succeeded(output={"n": 1})
-        if not self.calm and self.chance.random() < 0.2:
+        if not self.calm and self.chance.random() < (0.6 if attempt.deed is Deed.UNDO else 0.2):
             outcome = Failed(reason=Reason.CONTAINER_FAILED, message="exit code 1")
+        if isinstance(outcome, Succeeded):
+            self.done.add(attempt)
         executor = self.pods if attempt in self.pods.attempts else self.handlers
         executor.end(attempt, outcome)
+
+    def perhaps_done(self, attempt: AttemptId) -> None:
+        """An attempt is cut off: it may have had its effect."""
+        if self.chance.random() < 0.5:
+            self.done.add(attempt)
 
     def _old_news(self) -> None:
         """The watch tells of something old, again, or a user's pod clean-up removes pods that nobody holds."""
@@ -152,16 +179,34 @@ class World:
 
     def _meddle(self) -> None:
         key = self.chance.choice(self.keys)
-        match self.chance.randrange(8):
+        if self.stored(key).get("phase") == "CompensationFailed":
+            self._command(key, "Retry")
+        match self.chance.randrange(16):
             case 0:
                 self.api.edit(key, shutdown="Terminate")
             case 1:
                 self.api.delete(key)
-            case 2:
+            case 2 | 3:
                 self.api.edit(key, suspend=True)
+            case 4:
+                self.api.edit(key, shutdown="Cancel")
+            case 5:
+                self.api.edit(key, shutdown="Compensate")
+            case 6 | 7 | 8:
+                self._command(key, self.chance.choice(["Retry", "Skip", "Abandon", "Compensate"]))
             case _:
                 self.api.edit(key, {"labels": {"touched": str(self.chance.random())}}, suspend=False)
         self.wake(key)
+
+    def _command(self, key: RunKey, verb: str) -> None:
+        """Somebody creates a WorkflowAction; the watch tells of it, or a later list does."""
+        number = len(self.actions_api.objects)
+        named = {"activity": self.chance.choice(list(NEEDS))} if verb == "Skip" else {}
+        spec = {"targetRef": {"name": key.name}, "action": verb, **named}
+        action = RunKey(namespace=key.namespace, name=f"action-{number}")
+        self.actions_api.create(action, f"uid-{action.name}", spec)
+        self.actions.saw(action, self.actions_api.objects[action])
+        self._pending.add(key)
 
     def tell(self, body: dict[str, Any]) -> None:
         """Deliver a watch event."""
@@ -194,20 +239,25 @@ class World:
     def _boot(self) -> None:
         """A new operator process: it lists the runs, and knows nothing else."""
         self._lives += 1
+        for attempt in self.handlers.running():
+            self.perhaps_done(attempt)
         self.handlers.crash()
+        self.actions = KubeActions(_Both(self), now=self.clock.now, wake=self._pending.add, look=lambda _key: None)  # type: ignore[arg-type]  # it has what actions call
+        for action, body in self.actions_api.objects.items():
+            self.actions.saw(action, merged(body, {}))
         kind = _StaleRecords if self.broken == _Broken.STALE else KubeRecords
         self.records = kind(self.api)  # type: ignore[arg-type]  # it has what records call
         executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
         definitions = Definitions(_workflow, self._revisions, PathEvaluator())
         loader = Loader(
-            self.records, definitions, executors, worker=f"life-{self._lives}",
+            self.records, definitions, executors, self.actions, namespace_ending=_never, worker=f"life-{self._lives}",
             limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
         )  # fmt: skip
         reconciler = {_Broken.EARLY: _EarlyReconciler, _Broken.RELEASE: _ReleasingReconciler}.get(
             self.broken, Reconciler
         )
         self.reconciler = reconciler(
-            loader, self.records, Actuator(executors), Announcer(_metrics()),
+            loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
             evaluator=PathEvaluator(), clock=self.clock,
         )  # fmt: skip
         for body in list(self.api.objects.values()):
@@ -228,6 +278,22 @@ class World:
         if not self.calm and self.chance.random() < 0.1:
             self.faults["conflict"] += 1
             self.api.edit(self.chance.choice(self.keys), {"labels": {"touched": str(self.chance.random())}})
+
+
+class _Both:
+    """The API server as WorkflowActions need it: runs and actions."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def get(self, resource: Resource, namespace: str, name: str, *, metadata_only: bool = False) -> Any:  # noqa: ARG002 - see KubeClient
+        api = self._world.actions_api if resource is WORKFLOW_ACTIONS else self._world.api
+        return await api.get(resource, namespace, name)
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], *, subresource: str | None = None
+    ) -> Any:
+        return await self._world.actions_api.merge_patch(resource, namespace, name, body, subresource=subresource)
 
 
 class _WatchedExecutor(FakeExecutor):
@@ -254,33 +320,19 @@ class _WatchedExecutor(FakeExecutor):
 
     async def stop(self, attempt: AttemptId, run: RunKey, reason: str) -> None:
         self.world.fault("before")
+        if attempt in self.running():
+            self.world.perhaps_done(attempt)
         await super().stop(attempt, run, reason)
         self.world.fault("after")
 
     async def release(self, attempt: AttemptId, run: RunKey) -> None:
         self.world.fault("before")
-        known = self.world.stored(run).get("activities", {}).get(attempt.activity, {})
-        gone = run not in self.world.api.objects
-        later = known.get("attempt", 0) > attempt.number or known.get("phase") == "Retrying"
-        unended = known.get("phase", "Pending") in ("Pending", "Running")
-        if not gone and unended and not later:
-            self.world.found.append(f"I3: {attempt} is released though its outcome is not recorded")
+        self.world.found += check_release(self.world, attempt, run)
         await super().release(attempt, run)
         self.world.fault("after")
 
     def _check_start(self, attempt: Attempt) -> None:
-        status = self.world.stored(attempt.run)
-        activities = status.get("activities", {})
-        mine = activities.get(attempt.id.activity, {})
-        if mine.get("phase") != "Running" or mine.get("attempt") != attempt.id.number:
-            self.world.found.append(f"law 1: {attempt.id} is started, the status says {mine.get('phase')}")
-        for need in _NEEDS[attempt.id.activity]:
-            if activities.get(need, {}).get("phase") not in ("Succeeded", "Skipped"):
-                self.world.found.append(f"order: {attempt.id} is started before {need} has ended well")
-        if self.survives and self.starts[attempt.id] > 1:
-            self.world.found.append(f"I1: {attempt.id} has a second pod")
-        if not self.survives and self.starts[attempt.id] > 1 + mine.get("interruptions", 0):
-            self.world.found.append(f"law 1: {attempt.id} is started again, which the status does not say")
+        self.world.found += check_start(self.world, attempt, pod=self.survives, starts=self.starts[attempt.id])
 
 
 class _StaleRecords(KubeRecords):
@@ -318,57 +370,10 @@ def _metrics() -> Metrics:
     return Metrics("test")
 
 
+async def _never(_: str) -> bool:
+    """Tell that the namespace is not being deleted."""
+    return False
+
+
 async def _workflow(namespace: str, name: str) -> dict[str, Any]:  # noqa: ARG001 - there is only one
     return WORKFLOW
-
-
-def _finished(body: dict[str, Any] | None) -> bool:
-    return body is None or body["metadata"].get("labels", {}).get(FINISHED_LABEL) == "true"
-
-
-def violations(world: World) -> list[str]:
-    """Return everything that the history shows to be wrong."""
-    return [*world.found, *_moves(world), *_left_behind(world)]
-
-
-def _moves(world: World) -> list[str]:
-    found: list[str] = []
-    last: dict[str, dict[str, Any]] = {}
-    for body in world.api.history:
-        uid, status = body["metadata"]["uid"], body.get("status") or {}
-        before = last.get(uid, {})
-        last[uid] = status
-        old, new = before.get("phase"), status.get("phase")
-        if old != new and RunPhase(str(new)) not in RUN_MOVES[RunPhase(old) if old else None]:
-            found.append(f"I2: {uid} moves from {old} to {new}")
-        if old in ("Succeeded", "Failed", "Terminated") and status != before:
-            found.append(f"I2: {uid} is finished and its status changes")
-        for name, activity in status.get("activities", {}).items():
-            if activity.get("attempt", 1) > 2:
-                found.append(f"I5: {uid} {name} has {activity['attempt']} attempts, two are allowed")
-            due = before.get("activities", {}).get(name, {}).get("nextAttemptTime")
-            if due is not None and activity.get("attemptStartTime", due) < due:
-                found.append(f"I5: {uid} {name} did not wait until {due}")
-            was = ActivityPhase(before.get("activities", {}).get(name, {}).get("phase", "Pending"))
-            now = ActivityPhase(activity["phase"])
-            if was is not now and now not in ACTIVITY_MOVES[was]:
-                found.append(f"I2: {uid} {name} moves from {was} to {now}")
-    return found
-
-
-def _left_behind(world: World) -> list[str]:
-    checks: list[tuple[Callable[[RunKey], bool], str]] = [
-        (lambda key: not _finished(world.api.objects.get(key)), "I8: {} does not come to its end"),
-        (lambda key: bool((world.api.objects.get(key) or {"metadata": {}})["metadata"].get("finalizers")), "I9: {} keeps a finalizer"),
-    ]  # fmt: skip
-    found = [text.format(key) for check, text in checks for key in world.keys if check(key)]
-    found += [
-        f"I9: the pod of {attempt} is still held" for attempt, (_, seen) in world.pods.attempts.items() if seen.held
-    ]
-    found += [
-        f"I9: {attempt} still runs"
-        for executor in (world.pods, world.handlers)
-        for attempt, (_, seen) in executor.attempts.items()
-        if seen.stage is not Stage.ENDED
-    ]
-    return found

@@ -121,6 +121,15 @@ _Validator = validators.extend(
 # --- refusing changes -----------------------------------------------------------------------------------------------
 
 
+def broken_rules(schema: Mapping[str, Any], new: Any) -> list[str]:
+    """Return the messages of the rules that a new document breaks; rules that compare with the old one do not apply."""
+    return [
+        rule["message"]
+        for rule in schema.get("x-kubernetes-validations", ())
+        if "oldSelf" not in rule["rule"] and not _evaluate(rule["rule"], {"self": new})
+    ]
+
+
 def refused_changes(schema: Mapping[str, Any], old: Any, new: Any) -> list[str]:
     """Return the messages of the transition rules that a change breaks; a rule applies where both have the value."""
     found = [

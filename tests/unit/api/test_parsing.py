@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kubesaga.api import parsing
-from kubesaga.api.parsing import field_path, parse_run_spec, parse_status, parse_workflow_spec
+from kubesaga.api.action import Verb
+from kubesaga.api.parsing import field_path, parse_action_spec, parse_run_spec, parse_status, parse_workflow_spec
 from kubesaga.api.run import ActivityPhase, RunPhase
 from kubesaga.api.workflow import InputType
 from kubesaga.errors import InvalidSpec, KubesagaError
@@ -73,6 +74,17 @@ def test_a_spec_is_read_under_the_names_of_the_wire() -> None:
             {"activities": [{"name": "a", "http": {"url": "http://x", "auth": {}}}]},
             "spec.activities[0].http.auth: auth is not supported by this version of Kubesaga; remove it",
             id="a field of a request that comes later",
+        ),
+        pytest.param(
+            {**RIGHT, "compensation": {"activities": ["a"]}},
+            'spec.compensation.activities[0]: must be an object, but is the string "a"',
+            id="a list of names instead of undos",
+        ),
+        pytest.param(
+            {"activities": [{"name": "a", "handler": "x", "errorHandling": {"fallback": {"activity": "b"}}}]},
+            'spec.activities[0].errorHandling.fallback.activity: "b" is not skip, the only word here; '
+            "write what stands in as pod, http or handler",
+            id="a fallback that names an activity",
         ),
         pytest.param(
             {"activities": [None]}, "spec.activities[0]: must be an object, but is null", id="an empty entry of a list"
@@ -150,6 +162,91 @@ def test_a_run_does_not_take_words_for_truth() -> None:
         parse_run_spec({"workflowRef": {"name": "a"}, "suspend": 1})
 
 
+# --- WorkflowActions ------------------------------------------------------------------------------------------------
+
+TARGET = {"targetRef": {"name": "order-1"}}
+KNOWN = "Compensate, Reject, Retry, Skip, Abandon"
+
+
+def test_an_action_is_read_under_the_names_of_the_wire() -> None:
+    spec = parse_action_spec(
+        {"targetRef": {"name": "order-1", "uid": "u"}, "action": "Skip", "activity": "pay", "requestedBy": "ann"}
+    )
+    assert (spec.action, spec.activity, spec.requested_by) == (Verb.SKIP, "pay", "ann")
+    assert (spec.target_ref.kind, spec.target_ref.name, spec.target_ref.uid) == ("WorkflowRun", "order-1", "u")
+
+
+@pytest.mark.parametrize(("document", "told"), [
+    pytest.param(None, ["spec: must be an object, but is null"], id="nothing"),
+    pytest.param({}, ["spec.targetRef: is required", "spec.action: is required"], id="empty"),
+    pytest.param(
+        {**TARGET, "action": "Redo"}, [f'spec.action: "Redo" is not one of {KNOWN}'], id="a verb that nobody knows"
+    ),
+    pytest.param(
+        {**TARGET, "action": "retry"},
+        [f'spec.action: "retry" is not one of {KNOWN}; did you mean Retry?'],
+        id="a verb in small letters",
+    ),
+    pytest.param(
+        {**TARGET, "action": "Skip"},
+        ["spec.activity: is required with Skip: the activity whose undo is left out"],
+        id="Skip without an activity",
+    ),
+    pytest.param(
+        {**TARGET, "action": "Reject", "activity": "pay"},
+        ["spec.activity: goes with Retry and Skip alone; Reject is about the whole run"],
+        id="an activity where there is no need for one",
+    ),
+    pytest.param(
+        {**TARGET, "action": "Retry", "variable": "x", "value": 1},
+        [f"spec.{name}: {name} is not supported by this version of Kubesaga; remove it" for name in ("variable", "value")],
+        id="fields that come later",
+    ),
+    pytest.param(
+        {"targetRef": {"kind": "Activity", "name": "pay"}, "action": "Retry"},
+        ["spec.targetRef.kind: Activity is not supported by this version of Kubesaga, which knows WorkflowRun"],
+        id="a kind that comes later",
+    ),
+    pytest.param(
+        {"targetRef": {"kind": "Pod", "name": "pay"}, "action": "Retry"},
+        ['spec.targetRef.kind: "Pod" is not one of WorkflowRun'],
+        id="a kind that nobody knows",
+    ),
+    pytest.param(
+        {"targetRef": {"name": "order-1", "namespace": "x"}, "action": "Retry"},
+        ["spec.targetRef.namespace: there is no such field; the fields here are kind, name, uid"],
+        id="a run of another namespace",
+    ),
+    pytest.param(
+        {**TARGET, "action": "Retry", "requestedBy": 7},
+        ['spec.requestedBy: must be a string, but is the number 7; write "7"'],
+        id="a number for a name",
+    ),
+])  # fmt: skip
+def test_wrong_in_an_action_is(document: Any, told: list[str]) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_action_spec(document)
+    assert [str(problem) for problem in caught.value.problems] == told
+
+
+@pytest.mark.parametrize("verb", ["Approve", "Signal", "Step", "Continue", "SetVariable", "ResetBreaker"])
+def test_a_verb_that_comes_later_is_told_as_such(verb: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_action_spec({**TARGET, "action": verb})
+    told = f"spec.action: {verb} is not supported by this version of Kubesaga, which knows {KNOWN}"
+    assert [str(problem) for problem in caught.value.problems] == [told]
+
+
+def test_words_of_later_versions_are_none_of_this_one() -> None:
+    for (model, name), words in parsing._LATER_WORDS.items():
+        schema = model.model_json_schema(by_alias=True)
+        field = schema["properties"][name]
+        known = field.get("enum") or [field.get("const")]
+        if "$ref" in field:
+            known = schema["$defs"][field["$ref"].rpartition("/")[2]]["enum"]
+        assert words.isdisjoint(known), (model, name)
+
+
 @pytest.mark.parametrize(
     ("parts", "path"),
     [
@@ -201,10 +298,10 @@ def test_what_a_newer_version_wrote_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        pytest.param({"phase": "Compensating"}, 'status.phase: "Compensating" is not one of Running', id="a phase"),
+        pytest.param({"phase": "Queued"}, 'status.phase: "Queued" is not one of Running', id="a phase"),
         pytest.param(
-            {"activities": {"a-1": {"phase": "Waiting"}}},
-            'status.activities["a-1"].phase: "Waiting" is not one of Pending',
+            {"activities": {"a-1": {"phase": "Queued"}}},
+            'status.activities["a-1"].phase: "Queued" is not one of Pending',
             id="a phase of an activity",
         ),
         pytest.param({"startTime": "yesterday"}, "status.startTime: ", id="a time"),

@@ -11,11 +11,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from tests.unit.api.api_server import refusals, refused_changes, structural_faults
+from tests.unit.api.api_server import broken_rules, refusals, refused_changes, structural_faults
 from tools import generate_crds, generate_docs
 
+from kubesaga.api.action import WorkflowActionSpec
 from kubesaga.api.fields import Model, parse_duration, parse_quantity
 from kubesaga.api.names import API_VERSION
+from kubesaga.api.parsing import parse_action_spec
 from kubesaga.api.run import RunPhase, WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.schema import (
     RESOURCES,
@@ -26,6 +28,7 @@ from kubesaga.api.schema import (
     status_schema,
 )
 from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.errors import InvalidSpec
 
 LARGEST = 200 * 1024
 """`kubectl apply` keeps a second copy in an annotation, which may have 256 KiB."""
@@ -153,13 +156,27 @@ def test_names_that_are_keywords_of_schemas_stay_names() -> None:
     assert "finally" in spec_schema(WorkflowSpec)["properties"]
 
 
+DEEDS = [
+    f"{place}[]{deed}"
+    for place in ("activities", "finally")
+    for deed in ("", ".errorHandling.fallback", ".compensation")
+]
+
+
 def test_defaults_are_those_of_the_models() -> None:
     written = [(path, node["default"]) for path, node in nodes(spec_schema(WorkflowSpec)) if "default" in node]
     assert written == [
         (".inputs[].type", "string"),
         (".inputs[].required", False),
-        (".activities[].http.method", "GET"),
-        (".finally[].http.method", "GET"),
+        *((f".{place}.http.method", "GET") for place in DEEDS),
+        (".errorHandling.activityError.fallback.http.method", "GET"),
+        (".compensation.strategy", "Reverse"),
+        (".compensation.mode", "Automatic"),
+        (".compensation.timeout", "5m"),
+        (".compensation.onCancel", True),
+        (".compensation.inDoubt", "Undo"),
+        (".compensation.activities[].http.method", "GET"),
+        (".deletionPolicy", "Compensate"),
     ]
     assert spec_schema(WorkflowRunSpec)["properties"]["suspend"]["default"] is False
 
@@ -219,10 +236,10 @@ def test_schema_and_model_agree_on_the_duration(text: str) -> None:
     assert bool(refusals(spec_schema(WorkflowSpec)["properties"]["timeout"], text)) == fails(parse_duration, text)
 
 
-def fails(parse: Any, text: str) -> bool:
+def fails(parse: Any, text: Any) -> bool:
     try:
         parse(text)
-    except ValueError:
+    except (ValueError, InvalidSpec):
         return True
     return False
 
@@ -265,6 +282,49 @@ def test_a_run_is_changed_by(old: dict[str, Any], change: dict[str, Any], refuse
     assert all(told in message for told, message in zip(refused, messages, strict=True)), messages
 
 
+# --- WorkflowActions ------------------------------------------------------------------------------------------------
+
+RETRY: dict[str, Any] = {"targetRef": {"kind": "WorkflowRun", "name": "order-1"}, "action": "Retry"}
+
+
+@pytest.mark.parametrize("change", [
+    pytest.param({"action": "Abandon"}, id="another action"),
+    pytest.param({"targetRef": {"kind": "WorkflowRun", "name": "order-2"}}, id="another run"),
+    pytest.param({"activity": "pay"}, id="an activity"),
+    pytest.param({"requestedBy": "someone-else"}, id="another requester"),
+])  # fmt: skip
+def test_an_action_is_not_changed_by(change: dict[str, Any]) -> None:
+    messages = refused_changes(spec_schema(WorkflowActionSpec), RETRY, {**RETRY, **change})
+    assert messages == ["a WorkflowAction is never changed; create another one"]
+
+
+def test_an_action_may_be_written_again_as_it_is() -> None:
+    assert refused_changes(spec_schema(WorkflowActionSpec), RETRY, copy.deepcopy(RETRY)) == []
+
+
+@pytest.mark.parametrize(("change", "refused"), [
+    pytest.param({}, "", id="that all be tried again"),
+    pytest.param({"activity": "pay"}, "", id="that one be tried again"),
+    pytest.param({"action": "Skip", "activity": "pay"}, "", id="that one be left out"),
+    pytest.param({"action": "Abandon", "comment": "", "requestedBy": ""}, "", id="with an empty comment"),
+    pytest.param({"action": "Skip"}, "Skip needs activity", id="that something be left out"),
+    pytest.param({"action": "Abandon", "activity": "pay"}, "goes with Retry and Skip", id="that one be given up"),
+    pytest.param({"action": "Compensate", "activity": "a"}, "goes with Retry and Skip", id="that one be undone"),
+    pytest.param({"action": "Approve"}, "is not one of", id="what comes later"),
+    pytest.param({"action": "retry"}, "is not one of", id="in small letters"),
+    pytest.param({"targetRef": {"kind": "Activity", "name": "a"}}, "is not one of", id="of another kind"),
+    pytest.param({"targetRef": {"name": "A"}}, "does not match", id="of what is no name"),
+    pytest.param({"targetRef": {"name": "a", "uid": ""}}, "", id="of a run with an empty uid"),
+    pytest.param({"comment": "x" * 1025}, "is too long", id="with too long a comment"),
+])  # fmt: skip
+def test_server_and_operator_agree_on_an_action_that_asks(change: dict[str, Any], refused: str) -> None:
+    document, schema = {**RETRY, **change}, spec_schema(WorkflowActionSpec)
+    told = [*refusals(schema, document), *(broken_rules(schema, document) if document["action"] != "Approve" else ())]
+    read = fails(parse_action_spec, document)
+    assert bool(told) is read
+    assert not refused or any(refused in message for message in told), told
+
+
 def test_the_rules_are_few_and_cost_next_to_nothing() -> None:
     rules = [
         (path, rule["rule"])
@@ -272,7 +332,7 @@ def test_the_rules_are_few_and_cost_next_to_nothing() -> None:
         for path, node in nodes(object_schema(resource))
         for rule in node.get("x-kubernetes-validations", ())
     ]
-    assert len(rules) <= 8
+    assert len(rules) <= 10
     # Macros over lists are what the API server's cost estimate refuses, and what every status write would pay for.
     assert all(macro not in rule for _, rule in rules for macro in ("all(", "exists", "map(", "filter(", "matches"))
     assert all("[]" not in path for path, _ in rules), "a rule in a list is paid for by each entry"
@@ -290,7 +350,7 @@ def test_columns_show_fields_that_there_are(resource: Resource) -> None:
 
 def test_names_do_not_collide_with_other_workflow_engines() -> None:
     short = [name for resource in RESOURCES for name in resource.names["shortNames"]]
-    assert short == ["kwf", "kwr"]
+    assert short == ["kwf", "kwr", "kwa"]
     assert {"wf", "wr"}.isdisjoint(short)
-    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == 2
+    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == 3
     assert API_VERSION == "kubesaga.dev/v1alpha1"

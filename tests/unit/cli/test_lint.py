@@ -19,6 +19,7 @@ GOOD = (
     + "spec:\n  description: d\n  inputs: [{name: a, type: integer, required: true}]\n  activities:\n  - {name: x, handler: h}\n"
 )
 RUN = "apiVersion: kubesaga.dev/v1alpha1\nkind: WorkflowRun\nmetadata: {name: r}\n"
+ACTION = "apiVersion: kubesaga.dev/v1alpha1\nkind: WorkflowAction\nmetadata: {generateName: a-}\n"
 
 
 def test_the_examples_are_right(kubesaga: Invoke, examples: Path) -> None:
@@ -74,9 +75,15 @@ def test_the_examples_are_right(kubesaga: Invoke, examples: Path) -> None:
         ),
         pytest.param(
             GOOD.replace("Workflow", "Workflw"),
-            "w.yaml:2: kind: Workflw is not a kind of kubesaga.dev; there are Workflow and WorkflowRun",
+            "w.yaml:2: kind: Workflw is not a kind of kubesaga.dev; there are Workflow, WorkflowRun, WorkflowAction",
             id="another kind",
         ),
+        pytest.param(
+            ACTION + "spec:\n  targetRef: {name: r}\n  action: Skip\n",
+            "w.yaml:4: spec.activity: is required with Skip: the activity whose undo is left out",
+            id="an action that lacks something",
+        ),
+        pytest.param(ACTION, "w.yaml:1: spec: is required", id="an empty action"),
         pytest.param(
             "a: 1\n", "w.yaml:1: is no Kubernetes object: it needs apiVersion and kind", id="no object at all"
         ),

@@ -61,6 +61,101 @@ def test_a_terminal_shows_every_activity_once_as_it_is_now() -> None:
     assert screen.lines() == ["✓ price    Succeeded      6s", "· reserve  Pending"]
 
 
+FAILED = {"reason": "HandlerFailed", "message": "no truck"}
+UNDOING: dict[str, Any] = {
+    "compensation": {"startTime": format_time(NOW)}, "reason": "ActivityFailed", "message": "ship: no truck",
+}  # fmt: skip
+
+
+def test_undoing_is_told_after_what_made_it_necessary() -> None:
+    stream = io.StringIO()
+    progress = Progress(["book", "ship"], stream, PLAIN, loose_undos=["tell"])
+    done, failed = activity("Succeeded", took=1), activity("Failed", took=2, error=FAILED)
+    progress.update(status(book=done, ship=activity("Running")), NOW)
+    book = {**done, "phase": "Compensating", "compensation": activity("Running")}
+    progress.update({**status(book=book, ship=failed), **UNDOING}, NOW)
+    book = {**done, "phase": "Compensated", "compensation": activity("Succeeded", took=3)}
+    loose = {"compensation": {"startTime": format_time(NOW), "activities": {"tell": activity("Running")}}}
+    progress.update({**status(book=book, ship=failed), **loose}, NOW)
+    assert stream.getvalue().splitlines() == [
+        "✓ book  Succeeded      1s",
+        "● ship  Running        0s",
+        "✗ ship  Failed            2s  HandlerFailed: no truck",
+        "undoing what was done: ActivityFailed: ship: no truck",
+        "↶ book  Compensating      0s",
+        "↶ book  Compensated       3s",
+        "● tell  Running           0s  undo",
+    ]
+
+
+def test_a_terminal_shows_undoing_in_place() -> None:
+    screen = Screen()
+    progress = Progress(["book", "ship"], screen, LIVE, loose_undos=["tell"])
+    done, failed = activity("Succeeded", took=1), activity("Failed", took=2, error=FAILED)
+    progress.update(status(book=done, ship=failed), NOW)
+    progress.update(
+        {**status(book={**done, "phase": "Compensating", "compensation": activity("Running")}, ship=failed), **UNDOING},
+        NOW,
+    )
+    progress.tick(NOW + timedelta(seconds=4))
+    assert screen.lines() == [
+        "undoing what was done: ActivityFailed: ship: no truck",
+        "↶ book  Compensating      4s",
+        "✗ ship  Failed            2s  HandlerFailed: no truck",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "row"),
+    [
+        pytest.param(
+            activity("Waiting", reason="FallingBack", error=FAILED, fallback=activity("Running")),
+            "● a  Waiting        0s  fallback running, after HandlerFailed: no truck",
+            id="its fallback runs",
+        ),
+        pytest.param(
+            activity("Waiting", error=FAILED, fallback=activity("Retrying", error={**FAILED, "message": "no van"})),
+            "● a  Waiting        0s  fallback retrying: HandlerFailed: no van",
+            id="its fallback is tried again",
+        ),
+        pytest.param(
+            activity("Succeeded", took=1, error=FAILED, fallback=activity("Succeeded", took=1)),
+            "✓ a  Succeeded      1s  by its fallback, after HandlerFailed: no truck",
+            id="its fallback stood in",
+        ),
+        pytest.param(
+            activity("Skipped", took=1, reason="FallbackSkipped", error=FAILED),
+            "↷ a  Skipped        1s  FallbackSkipped: HandlerFailed: no truck",
+            id="its fallback is skip",
+        ),
+        pytest.param(
+            activity("Retrying", error=FAILED),
+            "↻ a  Retrying       0s  HandlerFailed: no truck",
+            id="it is tried again",
+        ),
+        pytest.param(
+            activity("Compensating", compensation=activity("Retrying", error=FAILED)),
+            "↶ a  Compensating      0s  undo failed, waits: HandlerFailed: no truck",
+            id="its undo is tried again",
+        ),
+        pytest.param(
+            activity("Succeeded", took=1, compensation=activity("Failed", took=2, error=FAILED)),
+            "✗ a  Succeeded      2s  not undone: HandlerFailed: no truck",
+            id="its undo failed",
+        ),
+        pytest.param(
+            activity("Compensated", took=1, error=FAILED, compensation=activity("Succeeded", took=2)),
+            "↶ a  Compensated      2s",
+            id="it is undone",
+        ),
+    ],
+)
+def test_a_row_says_of_an_activity(known: dict[str, Any], row: str) -> None:
+    stream = io.StringIO()
+    Progress(["a"], stream, PLAIN).update(status(a=known), NOW)
+    assert stream.getvalue().splitlines() == [row]
+
+
 def test_what_is_said_stays_above() -> None:
     screen = Screen()
     progress = Progress(["a"], screen, LIVE)
@@ -135,6 +230,11 @@ def test_no_text_does_anything_to_a_terminal() -> None:
             {"phase": "Failed", "reason": "ActivityFailed", "message": "a: X: y", "duration": "5ms"},
             "✗ r Failed in 5ms: ActivityFailed: a: X: y",
             id="failure says why",
+        ),
+        pytest.param(
+            {"phase": "Compensated", "reason": "ActivityFailed", "message": "a: X: y", "duration": "5ms"},
+            "↶ r Compensated in 5ms: ActivityFailed: a: X: y",
+            id="so does what was undone",
         ),
     ],
 )  # fmt: skip

@@ -42,6 +42,10 @@ def echo(params, context):
 def fail(params):
     raise ValueError("as it was told to")
 
+@kubesaga.activity("test:refuse")
+def refuse(params):
+    raise kubesaga.NotRetryable("card is gone")
+
 @kubesaga.activity("test:hang")
 def hang(params):
     import time
@@ -355,7 +359,7 @@ LONG = (
 
 
 @pytest.mark.usefixtures("local_pods")
-def test_ctrl_c_terminates_the_run_and_a_second_one_leaves_at_once(
+def test_a_second_ctrl_c_terminates_the_run_and_a_third_one_leaves_at_once(
     write: Write, program: Program, handlers: str, tmp_path: Path
 ) -> None:
     write("w.yaml", LONG)
@@ -364,22 +368,121 @@ def test_ctrl_c_terminates_the_run_and_a_second_one_leaves_at_once(
     process.send_signal(signal.SIGINT)
     told(process, "a  Cancelled")
     process.send_signal(signal.SIGINT)
+    told(process, "once more to leave at once")
+    process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert list(tmp_path.glob("kubesaga-*")) == []
 
 
 def test_a_terminated_run_has_a_status_of_its_own(write: Write, program: Program, handlers: str) -> None:
+    hang = 'handler: "test:hang"'
     write(
-        "w.yaml",
-        HEAD + '  activities: [{name: a, handler: "test:hang"}]\n  finally: [{name: z, handler: "test:echo"}]\n',
+        "w.yaml", f"{HEAD}  activities: [{{name: a, {hang}}}]\n  finally: [{{name: b, {hang}}}, {{name: c, {hang}}}]\n"
     )
     process = program("run", "w.yaml", "--handlers", handlers, "--name", "r", "-o", "json")
     told(process, "hanging")
     process.send_signal(signal.SIGTERM)
+    told(process, "hanging")  # in finally
+    process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)
     status = json.loads(output)["status"]
     assert (process.returncode, status["phase"], status["reason"]) == (3, "Terminated", "Terminated")
-    assert set(status["activities"]) == {"a"}, "finally is left out"
+    assert set(status["activities"]) == {"a", "b"}, "the rest of finally is left out"
+
+
+# --- undoing --------------------------------------------------------------------------------------------------------
+
+SAGA = (
+    HEAD
+    + """\
+  activities:
+  - name: book
+    handler: "test:echo"
+    compensation: {handler: "test:UNDO"}
+  - {name: ship, handler: "test:fail", errorHandling: {retry: {maxAttempts: 1}}}
+  finally:
+  - {name: z, handler: "test:echo"}
+  compensation: {mode: MODE, timeout: 1m}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("undo", "mode", "status", "phase", "told"),
+    [
+        pytest.param("echo", "Automatic", 4, "Compensated", "undoing what was done: ActivityFailed: ship: ", id="what was done is undone"),
+        pytest.param("refuse", "Automatic", 6, "Terminated", "not undone: book (NotRetryable: card is gone); in a cluster", id="an undo fails"),
+        pytest.param("echo", "Manual", 6, "Terminated", "undoing waits to be approved (compensation.mode: Manual); in a cluster", id="undoing must be approved"),
+    ],
+)  # fmt: skip
+def test_a_saga_that_fails(
+    kubesaga: Invoke, write: Write, handlers: str, undo: str, mode: str, status: int, phase: str, told: str
+) -> None:
+    write("w.yaml", SAGA.replace("UNDO", undo).replace("MODE", mode))
+    result = kubesaga("run", "w.yaml", "--handlers", handlers, "--name", "r")
+    assert result.exit_code == status, result.output
+    assert told in result.stderr
+    assert f" r {phase} in " in result.stdout
+
+
+def test_what_undos_and_fallbacks_need_is_told_before_anything_starts(kubesaga: Invoke, write: Write) -> None:
+    write(
+        "w.yaml",
+        HEAD
+        + """\
+  activities:
+  - name: a
+    http: {url: "http://desk"}
+    errorHandling: {fallback: {handler: x}}
+    compensation: {pod: {image: i}}
+  compensation: {activities: [{name: u, pod: {image: i, command: [b]}}]}
+""",
+    )
+    result = kubesaga("run", "w.yaml")
+    assert result.exit_code == 2
+    assert [
+        line.split(": ", 1)[1].partition(" (there are")[0].partition("; ")[0] for line in result.stderr.splitlines()
+    ] == [
+        "spec.activities[0].errorHandling.fallback.handler: no handler x is registered",
+        "spec.activities[0].compensation.pod: the undo of a is a pod",
+        "spec.compensation.activities[0].pod: this undo is a pod",
+    ]
+    result = kubesaga("run", "w.yaml", "--pods", "local")
+    assert "spec.activities[0].compensation.pod.command: is needed" in result.stderr
+
+
+def test_kinds_that_only_undos_and_fallbacks_are_of_can_be_carried_out(
+    kubesaga: Invoke, write: Write, handlers: str, server: int
+) -> None:
+    write(
+        "w.yaml",
+        HEAD
+        + f"""\
+  errorHandling: {{activityError: {{retry: {{maxAttempts: 1}}}}}}
+  activities:
+  - name: book
+    http: {{url: "http://127.0.0.1:{server}/book"}}
+    compensation: {{handler: "test:echo"}}
+  - name: ship
+    http: {{url: "http://127.0.0.1:{server}/ship", expectedStatus: [201]}}
+    errorHandling: {{fallback: {{handler: "test:fail"}}}}
+""",
+    )
+    result = kubesaga("run", "w.yaml", "--handlers", handlers, "--allow", "127.0.0.1", "--name", "r")
+    assert result.exit_code == 4, result.output
+    assert "its fallback failed too: HandlerFailed" in result.stdout
+
+
+def test_ctrl_c_cancels_the_run_and_undoes_what_was_done(write: Write, program: Program, handlers: str) -> None:
+    write("w.yaml", SAGA.replace("test:fail", "test:hang").replace("UNDO", "echo").replace("MODE", "Automatic"))
+    process = program("run", "w.yaml", "--handlers", handlers, "-o", "json")
+    told(process, "hanging")
+    process.send_signal(signal.SIGINT)
+    output, said = process.communicate(timeout=20)
+    status = json.loads(output)["status"]
+    assert (process.returncode, status["phase"], status["reason"]) == (5, "Cancelled", "Cancelled"), said
+    phases = {name: activity["phase"] for name, activity in status["activities"].items()}
+    assert phases == {"book": "Compensated", "ship": "Cancelled", "z": "Succeeded"}
 
 
 def test_neither_run_nor_lint_pays_for_a_kubernetes_client(

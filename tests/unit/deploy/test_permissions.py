@@ -19,31 +19,38 @@ Grants = dict[str, set[str]]
 OPERATOR: Grants = {
     "kubesaga.dev/workflows": {"get", "list", "watch", "patch"},
     "kubesaga.dev/workflowruns": {"get", "list", "watch", "patch"},
+    "kubesaga.dev/workflowactions": {"get", "list", "watch", "patch", "delete"},
     "kubesaga.dev/workflows/status": {"get", "patch"},
     "kubesaga.dev/workflowruns/status": {"get", "patch"},
+    "kubesaga.dev/workflowactions/status": {"get", "patch"},
     "kubesaga.dev/workflowruns/finalizers": {"update"},
     "/pods": {"get", "list", "watch", "create", "patch", "delete"},
     "/services": {"get"},
     "/endpoints": {"get"},
     "/events": {"get", "create", "patch"},
+    "/namespaces": {"get"},
     "apps/controllerrevisions": {"get", "list", "create"},
 }
 LEASE: Grants = {
     "coordination.k8s.io/leases": {"create"},
     "coordination.k8s.io/leases kubesaga-controller": {"get", "update", "patch"},
 }
+ACTIONS = "kubesaga.dev/workflowactions"
+OF_PEOPLE = ("kubesaga.dev/workflows", "kubesaga.dev/workflowruns")
 VIEW: Grants = {
-    **{f"kubesaga.dev/{kind}": {"get", "list", "watch"} for kind in ("workflows", "workflowruns")},
-    **{f"kubesaga.dev/{kind}/status": {"get"} for kind in ("workflows", "workflowruns")},
+    **{kind: {"get", "list", "watch"} for kind in (*OF_PEOPLE, ACTIONS)},
+    **{f"{kind}/status": {"get"} for kind in (*OF_PEOPLE, ACTIONS)},
 }
-
-
-def _more(grants: Grants, *verbs: str) -> Grants:
-    return {resource: had | (set() if resource.endswith("/status") else set(verbs)) for resource, had in grants.items()}
-
-
-EDIT = _more(VIEW, "create", "update", "patch", "delete")
-ADMIN = _more(EDIT, "deletecollection")
+EDIT: Grants = {
+    **VIEW,
+    **{kind: VIEW[kind] | {"create", "update", "patch", "delete"} for kind in OF_PEOPLE},
+    ACTIONS: VIEW[ACTIONS] | {"create"},
+}
+ADMIN: Grants = {
+    **EDIT,
+    **{kind: EDIT[kind] | {"deletecollection"} for kind in OF_PEOPLE},
+    ACTIONS: EDIT[ACTIONS] | {"delete", "deletecollection"},
+}
 
 FOR_PEOPLE: Mapping[str, Grants] = {
     "ClusterRole kubesaga-view": VIEW,
@@ -53,7 +60,7 @@ FOR_PEOPLE: Mapping[str, Grants] = {
 ELECTION = f"{NAMESPACE}/kubesaga-leader-election"
 CLUSTER_MODE: Mapping[str, Grants] = {
     **FOR_PEOPLE,
-    "ClusterRole kubesaga": {**OPERATOR, "/namespaces": {"get"}},
+    "ClusterRole kubesaga": OPERATOR,
     f"Role {ELECTION}": LEASE,
 }
 NAMESPACED_MODE: Mapping[str, Grants] = {
@@ -149,6 +156,12 @@ def test_in_namespaced_mode_nothing_of_the_operator_reaches_beyond_its_namespace
     variables = pod_spec(NAMESPACED)["containers"][0]["env"]
     told = {variable["name"]: variable["value"] for variable in variables if "value" in variable}
     assert Settings.from_env(told).namespaces == ("support", "billing")
+
+
+def test_nobody_may_change_a_workflowaction_but_the_operator_who_marks_it() -> None:
+    for name, roles in CLUSTER_MODE.items():
+        changing = {"update", "patch"} & roles.get(ACTIONS, set())
+        assert changing == ({"patch"} if name == "ClusterRole kubesaga" else set()), name
 
 
 @pytest.mark.parametrize("level", ["view", "edit", "admin"])
@@ -250,7 +263,9 @@ def sources() -> list[Object]:
 
 
 def test_the_chart_installs_every_definition_unchanged_and_keeps_it() -> None:
-    assert {"workflows.kubesaga.dev", "workflowruns.kubesaga.dev"} <= {found["metadata"]["name"] for found in sources()}
+    assert {"workflows.kubesaga.dev", "workflowruns.kubesaga.dev", "workflowactions.kubesaga.dev"} == {
+        found["metadata"]["name"] for found in sources()
+    }
     kept = [(found["metadata"].get("annotations") or {}, found) for found in of_kind("CustomResourceDefinition")]
     assert [annotations.pop("helm.sh/resource-policy") for annotations, _ in kept] == ["keep"] * len(sources())
     assert [without_helm(found) for _, found in kept] == sources()

@@ -121,7 +121,7 @@ ROWS: list[Any] = [
                  id="a run does not wait for ever for an attempt to stop"),
     pytest.param(snapshot(TWO, {"reserve": running()}, {"reserve": is_running()}, deleting=True, claimed=True), 0, "Running",
                  {"reserve": "Running"}, ["stop reserve#1"], id="a run that is deleted stops what runs first"),
-    pytest.param(snapshot(TWO, {"reserve": running(stopping=STOPPING)}, deleting=True, claimed=True), 1, "Terminated",
+    pytest.param(snapshot(TWO, status({"reserve": running(stopping=STOPPING)}, reason=Reason.DELETED), deleting=True, claimed=True), 1, "Cancelled",
                  {"reserve": "Cancelled"}, ["tidy"], id="a deleted run is let go once it has stopped"),
     pytest.param(snapshot(definition({"name": "slow", "handler": "s", "timeout": "5s"}), {"slow": running()}, {"slow": is_running()}),
                  4.9, "Running", {"slow": "Running"}, [], id="an attempt has its whole timeout"),
@@ -346,3 +346,10 @@ def test_inputs_of_a_run_are_bounded() -> None:
         )
     ).status
     assert (told.phase, told.reason) == ("Failed", "InvalidInput")
+
+
+def test_an_interrupted_attempt_that_fails_may_have_had_its_effect_before() -> None:
+    decision = decide(snapshot(TWO, {"reserve": running(interruptions=1)}, {"reserve": went_wrong()}))
+    assert decision.status.activities["reserve"].in_doubt
+    decision = decide(snapshot(TWO, {"reserve": running()}, {"reserve": went_wrong()}))
+    assert not decision.status.activities["reserve"].in_doubt

@@ -13,13 +13,13 @@ import yaml
 from tests.unit.api.api_server import refusals
 
 from kubesaga.api.parsing import parse_run_spec, parse_workflow_spec
-from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
+from kubesaga.api.run import CompensationStatus, WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.schema import spec_schema
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cel.pool import CelPool
 from kubesaga.engine import validation, validation_expressions
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.definition import compile_definition
+from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.snapshot import Run, Snapshot
@@ -172,6 +172,54 @@ ALLOWED = {
     "an empty value of a variable": {
         "activities": [{"name": "a", "pod": {"image": "b", "env": [{"name": "A", "value": ""}]}}],
     },
+    "an undo that reads its activity, what stands before it, and what it set": {
+        "variables": {"v": None},
+        "activities": [
+            {"name": "a", "handler": "x", "set": {"w": 1}},
+            {"name": "b", "handler": "x", "set": {"v": 1}, "compensation": {
+                "handler": "y", "params": {
+                    "a": "${activities.a.output.id}", "b": "${activities.b.output}", "e": "${activities.b.error}",
+                    "v": "${workflow.v}", "w": "${workflow.w}", "c": "${activities.c.phase}",
+                },
+                "retry": {"when": "error.retryable && inputs == {}"},
+            }},
+            {"name": "c", "handler": "x"},
+        ],
+    },
+    "a fallback that reads how its activity failed": {
+        "activities": [{"name": "a", "handler": "x", "errorHandling": {
+            "fallback": {"handler": "y", "params": {"why": "${activities.a.error.message}"}},
+        }}],
+        "finally": [{"name": "f", "handler": "x", "errorHandling": {
+            "fallback": {"pod": {"image": "b", "env": [{"name": "WHY", "value": "${activities.f.error.reason}"}]}},
+        }}],
+    },
+    "a loose undo that reads all activities before finally": {
+        "variables": {"v": 1},
+        "activities": [{"name": "a", "handler": "x", "set": {"v": 2}}, {"name": "b", "handler": "x", "dependsOn": []}],
+        "compensation": {"activities": [{"name": "u", "http": {
+            "method": "POST", "url": "http://desk/${workflow.v}", "body": ["${activities.a.output}", "${activities.b.output}"],
+        }}]},
+    },
+    "a fallback of all activities that reads what is certain": {
+        "inputs": [{"name": "i"}],
+        "variables": {"v": 1},
+        "errorHandling": {"activityError": {"strategy": "Continue", "fallback": {
+            "handler": "y", "params": {"i": "${inputs.i}", "v": "${workflow.v}", "r": "${run.name}", "e": "${event}"},
+        }}},
+        "activities": [{"name": "a", "handler": "x", "errorHandling": {"fallback": {"activity": "skip"}}}],
+    },
+    "one activity undone where it stands and one in the list": {
+        "deletionPolicy": "Abandon",
+        "activities": [
+            {"name": "a", "handler": "x", "compensation": {"pod": {"image": "b"}, "resources": {"limits": {"cpu": 1}}}},
+            {"name": "b", "handler": "x"},
+        ],
+        "compensation": {
+            "strategy": "Parallel", "mode": "Manual", "timeout": "1h", "onCancel": False, "inDoubt": "Leave",
+            "activities": [{"name": "undo_b", "for": "b", "handler": "y", "retry": {"maxAttempts": 9}}],
+        },
+    },
     "a default that is a whole number written as a float": {
         "inputs": [{"name": "n", "type": "integer", "default": 3.0}],
         "activities": [{"name": "a", "handler": "x"}],
@@ -227,6 +275,123 @@ WARNED = {
             "finally": [{"name": "b", "handler": "x", "params": {"v": "${workflow.v}"}}],
         },
         [("spec.finally[0].params.v", "v is set only by a, which may not have succeeded by then")],
+    ),
+    "an undo is in the list and belongs to no activity": (
+        {
+            **DESCRIBED,
+            "activities": [{"name": "a", "handler": "x"}],
+            "compensation": {"activities": [{"name": "u", "handler": "y"}]},
+        },
+        [("spec.compensation.activities[0]", "runs whenever the run is undone, whatever has been done; say which one by for")],
+    ),
+    "every failure is hidden": (
+        {
+            **DESCRIBED,
+            "errorHandling": {"activityError": {"fallback": {"activity": "skip"}}},
+            "activities": [{"name": "a", "handler": "x"}],
+        },
+        [("spec.errorHandling.activityError.fallback.activity", "whatever fails counts as skipped")],
+    ),
+    "there are settings of undoing, and no undo": (
+        {**DESCRIBED, "activities": [{"name": "a", "handler": "x"}], "compensation": {"mode": "Manual"}},
+        [("spec.compensation", "there is no undo in this Workflow")],
+    ),
+    "no undo is ever called for": (
+        {
+            **DESCRIBED,
+            "deletionPolicy": "Abandon",
+            "errorHandling": {"activityError": {"strategy": "Continue"}, "workflowError": {"strategy": "Abort"}},
+            "activities": [{"name": "a", "handler": "x", "compensation": {"handler": "y"}}],
+            "compensation": {"onCancel": False},
+        },
+        [("spec.compensation", "nothing calls for the undos here but shutdown: Compensate")],
+    ),
+    "an effect would be left between one that is undone and one that may fail": (
+        {
+            **DESCRIBED,
+            "activities": [
+                {"name": "a", "handler": "x"},
+                {"name": "b", "handler": "x", "compensation": {"handler": "y"}},
+                {"name": "c", "http": {"url": "http://desk"}},
+                {"name": "d", "http": {"method": "POST", "url": "http://desk"}},
+                {"name": "e", "pod": {"image": "b"}},
+            ],
+        },
+        [("spec.activities[3]", "has an effect and no undo")],
+    ),
+    "an undo may take longer than undoing": (
+        {
+            **DESCRIBED,
+            "timeout": "1m",
+            "activities": [{"name": "a", "handler": "x", "compensation": {"handler": "y", "timeout": "6m"}}],
+        },
+        [("spec.activities[0].compensation.timeout", "6m is longer than undoing may take (compensation.timeout, 5m)")],
+    ),
+    "an undo reads an output that may not be known": (
+        {
+            **DESCRIBED,
+            "activities": [
+                {
+                    "name": "a",
+                    "handler": "x",
+                    "compensation": {"handler": "y", "params": {"id": "${activities.a.output.id}"}},
+                }
+            ],
+        },
+        [("spec.activities[0].compensation.params.id", "`activities.a.output.id` has no value where it is not known")],
+    ),
+    "an undo reads a variable that its activity sets": (
+        {
+            **DESCRIBED,
+            "activities": [
+                {
+                    "name": "a",
+                    "handler": "x",
+                    "set": {"v": 1},
+                    "compensation": {"handler": "y", "params": {"v": "${workflow.v}"}},
+                }
+            ],
+        },
+        [("spec.activities[0].compensation.params.v", "v is set only by a, which may not have succeeded by then")],
+    ),
+    "nothing, when the undo asks first, or what is in doubt is left": (
+        {
+            **DESCRIBED,
+            "activities": [
+                {
+                    "name": "a",
+                    "handler": "x",
+                    "compensation": {
+                        "handler": "y",
+                        "params": {"id": "${activities.a.phase == 'Succeeded' ? activities.a.output.id : ''}"},
+                    },
+                }
+            ],
+        },
+        [],
+    ),
+    "nothing, when what is in doubt is left": (
+        {
+            **DESCRIBED,
+            "compensation": {"inDoubt": "Leave"},
+            "activities": [
+                {
+                    "name": "a",
+                    "handler": "x",
+                    "set": {"v": 1},
+                    "compensation": {"handler": "y", "params": {"id": "${activities.a.output.id}", "v": "${workflow.v}"}},
+                }
+            ],
+        },
+        [],
+    ),
+    "an activity of finally cannot make the run be undone": (
+        {
+            **DESCRIBED,
+            "activities": [{"name": "a", "handler": "x"}],
+            "finally": [{"name": "f", "handler": "x", "errorHandling": {"strategy": "Compensate"}}],
+        },
+        [("spec.finally[0].errorHandling.strategy", "nothing is undone for it")],
     ),
     "nothing, when another activity sets the variable for certain": (
         {
@@ -350,7 +515,8 @@ def scope_of_a_run() -> dict[str, Any]:
     snapshot = Snapshot(run=run, definition=definition)
     with CelPool(size=1) as evaluator:
         draft = Draft(
-            snapshot=snapshot, definition=definition, now=now, evaluator=evaluator, activities={}, variables={},
-            inputs={}, event={}, start_time=now, finally_start_time=None, reason=None, message=None,
+            snapshot=snapshot, definition=definition, now=now, evaluator=evaluator, activities={}, others={}, variables={},
+            inputs={}, event={}, start_time=now, finally_start_time=None, reason=None, message=None, strategy=None,
+            compensation=CompensationStatus(), actions=[],
         )  # fmt: skip
         return scope_of(draft)

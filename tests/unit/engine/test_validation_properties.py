@@ -13,6 +13,7 @@ from tests.unit.api.api_server import refusals
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.schema import spec_schema
 from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.validation import problems_of, warnings_of
 from kubesaga.errors import InvalidSpec
 
@@ -60,9 +61,39 @@ AROUND = {
     "params": OBJECTS, "when": EXPRESSIONS, "dependsOn": st.lists(NAMES, max_size=3),
     "timeout": st.sampled_from(["1s", "2h"]), "resources": RESOURCES, "set": st.dictionaries(VARIABLES, VALUES, max_size=2),
 }  # fmt: skip
+TRIED = st.fixed_dictionaries(
+    {}, optional={"maxAttempts": st.just(2), "when": EXPRESSIONS, "backoff": st.just({"multiplier": 1})}
+)
 KINDS = {"pod": PODS, "http": REQUESTS, "handler": TEXTS.filter(bool)}
+DEEDS = st.one_of(
+    st.fixed_dictionaries({}, optional={**KINDS, "params": OBJECTS, "resources": RESOURCES, "retry": TRIED}),
+    st.fixed_dictionaries({"handler": st.just("x")}, optional={"params": OBJECTS, "retry": TRIED}),
+)
+FALLBACKS = st.one_of(
+    DEEDS, st.fixed_dictionaries({"activity": st.just("skip")}, optional={"params": OBJECTS, "handler": TEXTS})
+)
+HANDLING = st.fixed_dictionaries(
+    {}, optional={
+        "fallback": FALLBACKS, "retry": TRIED, "strategy": st.sampled_from(["Compensate", "Abort", "Continue"]),
+    },
+)  # fmt: skip
+LISTED = st.builds(
+    lambda deed, named: {**deed, **named},
+    DEEDS,
+    st.fixed_dictionaries({"name": st.sampled_from(["a", "u", "v", "skip"])}, optional={"for": NAMES}),
+)
+COMPENSATION = st.fixed_dictionaries(
+    {}, optional={
+        "activities": st.lists(LISTED, max_size=3), "onCancel": st.booleans(), "timeout": st.sampled_from(["1s", "2h"]),
+        "inDoubt": st.sampled_from(["Undo", "Leave"]), "strategy": st.sampled_from(["Reverse", "Parallel"]),
+    },
+)  # fmt: skip
+AROUND = {**AROUND, "errorHandling": HANDLING, "compensation": DEEDS}
 ACTIVITIES = st.one_of(
     st.fixed_dictionaries({"name": NAMES}, optional={**KINDS, **AROUND}),
+    st.fixed_dictionaries(
+        {"name": NAMES, "handler": st.just("x")}, optional={"compensation": DEEDS, "errorHandling": HANDLING}
+    ),
     st.fixed_dictionaries({"name": NAMES, "handler": st.just("x")}, optional={"set": AROUND["set"]}),
     st.fixed_dictionaries({"name": NAMES, "pod": st.just({"image": "busybox"})}, optional={"resources": RESOURCES}),
 )
@@ -76,6 +107,8 @@ SPECS = st.fixed_dictionaries(
     {"activities": st.lists(ACTIVITIES, min_size=1, max_size=4)},
     optional={
         "description": TEXTS, "inputs": st.lists(INPUTS, max_size=3), "variables": OBJECTS, "outputs": OBJECTS,
+        "compensation": COMPENSATION, "deletionPolicy": st.sampled_from(["Compensate", "Abandon"]),
+        "errorHandling": st.fixed_dictionaries({}, optional={"activityError": HANDLING}),
         "finally": st.lists(ACTIVITIES, max_size=2), "resources": RESOURCES, "timeout": st.just("1h"),
     },
 )  # fmt: skip
@@ -102,6 +135,7 @@ def test_whatever_is_in_a_spec_is_answered_and_what_passes_the_api_server_takes_
     event("refused as a whole" if problems else "right")
     if not problems:
         assert refusals(spec_schema(WorkflowSpec), spec.wire()) == []
+        assert compile_definition("w", spec).steps
 
 
 @settings(max_examples=200, deadline=None)

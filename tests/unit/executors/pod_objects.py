@@ -6,7 +6,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kubesaga.api.workflow import Activity, PodActivity, Resources
+from kubesaga.api.work import PodActivity, Resources
+from kubesaga.api.workflow import Activity
 from kubesaga.engine.attempt import Attempt, AttemptId, RunKey
 from kubesaga.executors.pod_manifest import build_pod
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from kubernetes_validate import validate
 from tests.unit.executors.pod_objects import RUN, UID, attempt_of
 
-from kubesaga.api.names import pod_name
+from kubesaga.api.names import Deed, pod_name
 from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Failed, RunKey
+from kubesaga.executors.pod_identity import identify
 from kubesaga.executors.pod_manifest import MAX_VARIABLE_BYTES, build_pod, literal, params_json, spec_hash
 
 FULL = {
@@ -69,6 +71,7 @@ def test_the_whole_pod():
                 "kubesaga.dev/run-uid": UID,
                 "kubesaga.dev/activity": "assign_agent",
                 "kubesaga.dev/attempt": "2",
+                "kubesaga.dev/deed": "do",
             },
             "annotations": {"kubesaga.dev/activity": "assign_agent", "kubesaga.dev/spec-hash": spec_hash(attempt)},
             "ownerReferences": [
@@ -102,6 +105,7 @@ def test_the_whole_pod():
                         {"name": "KUBESAGA_WORKFLOW", "value": "tickets"},
                         {"name": "KUBESAGA_RUN", "value": "ticket-1"},
                         {"name": "KUBESAGA_ACTIVITY", "value": "assign_agent"},
+                        {"name": "KUBESAGA_DEED", "value": "do"},
                         {"name": "KUBESAGA_ATTEMPT", "value": "2"},
                         {"name": "KUBESAGA_IDEMPOTENCY_KEY", "value": f"{UID}/assign_agent/do"},
                         {"name": "GREETING", "value": "hello $(KUBESAGA_RUN)"},
@@ -122,6 +126,19 @@ def test_the_whole_pod():
             ],
         },
     }
+
+
+def test_the_pod_of_an_undo_says_so_and_has_a_name_and_a_key_of_its_own():
+    done = attempt_of("assign_agent")
+    undone = replace(done, id=replace(done.id, deed=Deed.UNDO))
+    pod = build_pod(undone)
+    assert pod["metadata"]["name"].startswith("ticket-1-undo-assign-agent-")
+    assert pod["metadata"]["labels"]["kubesaga.dev/deed"] == "undo"
+    assert pod["metadata"]["annotations"]["kubesaga.dev/deed"] == "undo"
+    assert values(pod)["KUBESAGA_DEED"] == "undo"
+    assert values(pod)["KUBESAGA_IDEMPOTENCY_KEY"] == f"{UID}/assign_agent/undo"
+    assert identify(pod).attempt == undone.id
+    assert identify(build_pod(done)).attempt == done.id
 
 
 def test_what_is_not_asked_for_is_left_to_kubernetes():

@@ -220,7 +220,8 @@ def _selected(obj: Object, selector: str | None) -> bool:
     if selector is None:
         return True
     name, _, value = selector.partition("=")
-    return bool((obj["metadata"].get("labels") or {}).get(name) == value)
+    equal = (obj["metadata"].get("labels") or {}).get(name.removesuffix("!")) == value
+    return equal is not name.endswith("!")
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over one activity: that it does exactly one thing, and that what stands around it fits to that."""
+"""Rules over one deed, be it an activity, an undo or a fallback: it does exactly one thing, and what it is given fits to that."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from kubesaga.api.failure import Fallback
 from kubesaga.api.fields import parse_quantity
+from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
-from kubesaga.api.workflow import Activity, EnvVar, PodActivity, ResourceList, Resources, WorkflowSpec
+from kubesaga.api.work import EnvVar, PodActivity, ResourceList, Resources, Work
+from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine import validation_http
-from kubesaga.engine.definition import merged_resources
-from kubesaga.engine.validation_graph import Graph, Place
+from kubesaga.engine.compiling import merged_resources
+from kubesaga.engine.validation_deeds import Spot, spots_of
 from kubesaga.errors import Problem
 
 RESERVED_ENV: Final = "KUBESAGA_"
@@ -22,48 +25,53 @@ _OUR_EXPRESSION: Final = re.compile(r"\$\{\s*(?:workflow|inputs|event|activities
 """`${inputs.x}` is never a shell's: the name of a shell's variable holds no dot. `${HOME}` and `${x:-y}` are let alone."""
 
 
-def problems(spec: WorkflowSpec, graph: Graph, path: str) -> Iterator[Problem]:
-    """Yield what is wrong with each activity by itself."""
+_WORD: Final = {Deed.DO: "an activity", Deed.UNDO: "an undo", Deed.FALLBACK: "a fallback"}
+
+
+def problems(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
+    """Yield what is wrong with each deed by itself."""
     yield from _over_limit(spec.resources, None, field_path(path, "resources"), "")
-    for place in graph.places:
-        yield from _kind(place)
-        activity = place.activity
-        if activity.resources is not None:
-            yield from _resources(place, spec.resources, field_path(path, "resources"))
-        if activity.pod is not None:
-            yield from _pod(activity.pod, field_path(place.path, "pod"))
-        if activity.http is not None:
-            yield from validation_http.problems(activity.http, field_path(place.path, "http"))
-        if activity.handler is not None and "${" in activity.handler:
-            yield Problem(field_path(place.path, "handler"), "is fixed: no expression is evaluated here")
+    for spot in spots_of(spec, path):
+        yield from _kind(spot)
+        work = spot.work
+        if work.resources is not None and not spot.skips:
+            yield from _resources(spot, spec.resources, field_path(path, "resources"))
+        if work.pod is not None:
+            yield from _pod(work.pod, field_path(spot.path, "pod"))
+        if work.http is not None:
+            yield from validation_http.problems(work.http, field_path(spot.path, "http"))
+        if work.handler is not None and "${" in work.handler:
+            yield Problem(field_path(spot.path, "handler"), "is fixed: no expression is evaluated here")
 
 
-def _kind(place: Place) -> Iterator[Problem]:
-    given = _given(place.activity)
+def _kind(spot: Spot) -> Iterator[Problem]:
+    given = _given(spot.work)
     if not given:
-        yield Problem(place.path, "does nothing; give it one of pod, http and handler")
+        skip = "write activity: skip, or " if spot.deed is Deed.FALLBACK else ""
+        yield Problem(spot.path, f"does nothing; {skip}give it one of pod, http and handler")
     elif len(given) > 1:
-        yield Problem(place.path, f"has {' and '.join(given)}, but an activity does one thing; make two of it")
-    elif given == ["http"] and place.activity.params is not None:
-        told = "an http activity has no params; write the values into its url, headers and body"
-        yield Problem(field_path(place.path, "params"), told)
+        advice = "make two of it" if spot.deed is Deed.DO else "keep one of them"
+        yield Problem(spot.path, f"has {' and '.join(given)}, but {_WORD[spot.deed]} does one thing; {advice}")
+    elif given == ["http"] and spot.work.params is not None:
+        told = "an http request has no params; write the values into its url, headers and body"
+        yield Problem(field_path(spot.path, "params"), told)
 
 
-def _given(activity: Activity) -> list[str]:
-    kinds = {"pod": activity.pod, "http": activity.http, "handler": activity.handler}
-    return [name for name, value in kinds.items() if value is not None]
+def _given(work: Work) -> list[str]:
+    kinds = {"pod": work.pod, "http": work.http, "handler": work.handler}
+    given = [name for name, value in kinds.items() if value is not None]
+    return ["activity", *given] if isinstance(work, Fallback) and work.activity is not None else given
 
 
 # --- resources ------------------------------------------------------------------------------------------------------
 
 
-def _resources(place: Place, default: Resources | None, default_path: str) -> Iterator[Problem]:
-    where = field_path(place.path, "resources")
-    if place.activity.pod is None and _given(place.activity):
-        told = f"only a pod has resources; this activity is {_given(place.activity)[0]}, which runs in the operator"
-        yield Problem(where, told)
+def _resources(spot: Spot, default: Resources | None, default_path: str) -> Iterator[Problem]:
+    where = field_path(spot.path, "resources")
+    if spot.work.pod is None and (given := _given(spot.work)):
+        yield Problem(where, f"only a pod has resources; this is {given[0]}, which runs in the operator")
         return
-    yield from _over_limit(place.activity.resources, default, where, default_path)
+    yield from _over_limit(spot.work.resources, default, where, default_path)
 
 
 def _over_limit(own: Resources | None, default: Resources | None, where: str, default_path: str) -> Iterator[Problem]:

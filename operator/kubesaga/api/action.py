@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WorkflowAction: one command of a person to one object, applied once, and kept as the audit record of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubesaga.api.fields import ActivityName, Model, ObjectName, Time
+
+
+class Verb(StrEnum):
+    """What a WorkflowAction can ask of a run."""
+
+    COMPENSATE = "Compensate"
+    REJECT = "Reject"
+    RETRY = "Retry"
+    SKIP = "Skip"
+    ABANDON = "Abandon"
+
+
+class ActionPhase(StrEnum):
+    """What became of a WorkflowAction. One without a phase has not been looked at yet."""
+
+    APPLIED = "Applied"
+    REFUSED = "Refused"
+
+
+class TargetRef(Model):
+    """The object that is meant, in the action's own namespace."""
+
+    kind: Literal["WorkflowRun"] = "WorkflowRun"
+    """Its kind."""
+    name: ObjectName
+    """Its name."""
+    uid: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Its metadata.uid. With it, the action is refused should another run bear the name by now."""
+
+
+_RULES: Final[dict[str, Any]] = {
+    "x-kubernetes-validations": [
+        {"rule": "self == oldSelf", "message": "a WorkflowAction is never changed; create another one"},
+        {
+            "rule": "self.action != 'Skip' || has(self.activity)",
+            "message": "Skip needs activity: the one whose undo is left out",
+        },
+        {
+            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip']",
+            "message": "activity goes with Retry and Skip alone; remove it",
+        },
+    ]
+}
+
+
+class WorkflowActionSpec(Model):
+    """What is asked for. Immutable."""
+
+    model_config = ConfigDict(json_schema_extra=_RULES)
+
+    target_ref: TargetRef
+    """The run that is meant."""
+    action: Verb
+    """Compensate, Reject: the answer to a run that waits to be undone. Retry, Skip, Abandon: what to do with undos that failed."""
+    activity: ActivityName | None = None
+    """The activity, or listed undo, that is meant, with Retry and Skip alone. Retry without one: all that failed."""
+    comment: Annotated[str, Field(max_length=1024)] | None = None
+    """Why, for the record."""
+    requested_by: Annotated[str, Field(max_length=253)] | None = None
+    """Who asks, as they say themselves; for the record."""
+
+
+class WorkflowActionStatus(Model):
+    """What became of it, written by the operator alone."""
+
+    phase: ActionPhase | None = None
+    """Applied or Refused. Empty: the operator has not seen it yet."""
+    message: str | None = None
+    """What was done, or why it was refused, in a sentence."""
+    completion_time: Time | None = None
+    """When it was answered."""
+
+
+def resource_kind() -> dict[str, Any]:
+    """Return names, columns and the like of the CRD."""
+    return {
+        "kind": "WorkflowAction",
+        "plural": "workflowactions",
+        "singular": "workflowaction",
+        "shortNames": ["kwa"],
+        "columns": [
+            {"name": "Target", "type": "string", "jsonPath": ".spec.targetRef.name"},
+            {"name": "Action", "type": "string", "jsonPath": ".spec.action"},
+            {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+            {"name": "Message", "type": "string", "jsonPath": ".status.message"},
+            {"name": "By", "type": "string", "jsonPath": ".spec.requestedBy", "priority": 1},
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        ],
+    }

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WorkflowActions as a pass needs them: those that wait, by the run that is meant, and a way to answer them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.command import Command
+
+
+class Actions(Protocol):
+    """The WorkflowActions."""
+
+    def of_run(self, run: RunKey, uid: str | None) -> tuple[Command, ...]:
+        """Return what waits for an answer under this run's name, oldest first.
+
+        What means a run with another uid than this one has that as its `problem`. `uid` None: there is no such run.
+        """
+
+    async def answer(self, command: Command, run: RunKey, *, applied: bool, message: str) -> None:
+        """Write the answer to a command of `of_run`. Repeating it is harmless: the first answer stays.
+
+        One that was deleted meanwhile needs none.
+        """
+
+
+class NoActions:
+    """A world in which nobody can create a WorkflowAction: `kubesaga run`."""
+
+    def of_run(self, run: RunKey, uid: str | None) -> tuple[Command, ...]:  # noqa: ARG002 - see Actions
+        """Return nothing."""
+        return ()
+
+    async def answer(self, command: Command, run: RunKey, *, applied: bool, message: str) -> None:  # noqa: ARG002 - see Actions
+        """Raise LookupError: whoever has a command does not have it from here."""
+        raise LookupError(f"there is no WorkflowAction {command.name!r} for {run}")
