@@ -18,14 +18,13 @@ from tests.faults.calls import Sent
 from tests.faults.record import Effect, Record, Version
 from tests.faults.saga import Saga
 
-from kubesaga.api.names import ACTIVITY_ANNOTATION, FINISHED_LABEL, GROUP, POD_FINALIZER, RUN_FINALIZER
+from kubesaga.api.names import ACTIVITY_ANNOTATION, DEED_ANNOTATION, FINISHED_LABEL, POD_FINALIZER, RUN_FINALIZER
 from kubesaga.api.run import ActivityPhase, RunPhase
-from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES
+from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, UNDO_MOVES
 
 _EARLY: Final = 0.02
 """Seconds that the time of day and the status's milliseconds may differ by."""
 
-_DEED: Final = f"{GROUP}/deed"
 DEEDS: Final = ("do", "undo", "fallback")
 """What can be done of an activity; each deed has attempts and an idempotency key of its own."""
 
@@ -133,15 +132,19 @@ def only_allowed_moves(record: Record, name: str, saga: Saga) -> Iterator[str]:
         if before is not None and RunPhase(before).finished and old.status != new.status:
             yield f"I2: the run is {before} and its status changes"
         for activity in old.status.get("activities") or {}:
-            yield from _activity_moves(activity, old.activity(activity), new.activity(activity))
+            for deed in DEEDS:
+                yield from _deed_moves(activity, deed, _known(old, activity, deed), _known(new, activity, deed))
 
 
-def _activity_moves(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def _deed_moves(activity: str, deed: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    if not old:
+        return
+    name = activity if deed == "do" else f"the {deed} of {activity}"
     if not new:
         yield f"I2: {name} vanishes from the status"
         return
     before, after = ActivityPhase(old["phase"]), ActivityPhase(new["phase"])
-    if before is not after and after not in ACTIVITY_MOVES[before]:
+    if before is not after and after not in (UNDO_MOVES if deed == "undo" else ACTIVITY_MOVES)[before]:
         yield f"I2: {name} moves from {before} to {after}"
     for number in ("attempt", "completionOrder"):
         if (new.get(number) or 0) < (old.get(number) or 0):
@@ -290,7 +293,7 @@ def _attempt_of(pod: Version) -> str:
     metadata = pod.object["metadata"]
     marks = metadata.get("annotations") or {}
     # The number is in the name, which nobody can edit.
-    return f"{marks.get(ACTIVITY_ANNOTATION, '?')}/{marks.get(_DEED, 'do')}/{metadata['name'].rpartition('-')[2]}"
+    return f"{marks.get(ACTIVITY_ANNOTATION, '?')}/{marks.get(DEED_ANNOTATION, 'do')}/{metadata['name'].rpartition('-')[2]}"
 
 
 def _held(pod: Version) -> bool:

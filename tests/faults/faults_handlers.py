@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
@@ -52,10 +51,8 @@ def audit(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
     return {"audited": True}
 
 
-@kubesaga.activity("faults:hold")
-async def hold(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
-    """Wait until a file appears."""
+@kubesaga.activity("faults:hopeless")
+async def hopeless(params: dict[str, Any], context: kubesaga.Context) -> dict[str, Any]:
+    """Fail for good."""
     note(params, context)
-    while not os.path.exists(params["gate"]):
-        await asyncio.sleep(0.05)
-    return {}
+    raise kubesaga.NotRetryable("out of stock")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from tests.faults.faults import AFTER, BEFORE, LOST, MOMENTS, At, Blow, Fault, Fixed, Mix, Plan, Twist, refused
 from tests.faults.lane import PATIENCE, During, SagaOf
 from tests.faults.record import Record
-from tests.faults.saga import reference, wide
+from tests.faults.saga import reference, undone, wide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def event(at: At, twist: Twist) -> Case:
 
 def mixes(seeds: Sequence[int]) -> list[Case]:
     """Return one case a seed: three sagas side by side."""
-    return [Case(plan=Mix(seed=seed), sagas=(reference, wide, reference), fresh=True) for seed in seeds]
+    return [Case(plan=Mix(seed=seed), sagas=(reference, wide, undone), fresh=True) for seed in seeds]
 
 
 def _at(label: str, nth: int, fault: Fault, sagas: Sequence[SagaOf]) -> Case:

@@ -137,3 +137,53 @@ def wide(effects: str, service: str) -> Saga:
             "join": End(output={"id": "r-1"}), "audit": End(output={"audited": True}),
         },
     )  # fmt: skip
+
+
+def undone(effects: str, service: str) -> Saga:
+    """Return a saga that fails at its end: what was done is undone, backwards, by handlers, a request and a pod."""
+    note = {"effects": effects}
+    handler, request = {"handler": "faults:reserve", "params": note}, {"http": {"method": "POST", "url": service}}
+    hopeless = {"handler": "faults:hopeless", "params": note}
+    spec = {
+        "timeout": "5m",
+        "errorHandling": {
+            "activityError": {"retry": {"maxAttempts": 3, "backoff": {"initial": f"{BACKOFF}s", "jitter": 0}}}
+        },
+        "activities": [
+            {"name": "reserve", **handler, "compensation": handler},
+            {"name": "charge", **handler, "compensation": {"handler": "faults:second-time", "params": note}},
+            {"name": "score", **hopeless, "errorHandling": {"fallback": handler}},
+            {"name": "pack", "pod": _pod("true"), "compensation": {"pod": _pod("true")}},
+            {"name": "notify", **request, "compensation": request},
+            {"name": "ship", **hopeless},
+        ],
+        "finally": [{"name": "audit", "handler": "faults:audit", "params": note}],
+    }  # fmt: skip
+    return Saga(
+        name="undone", spec=spec, phase="Compensated", calls=20, pods=frozenset({"pack"}), last=frozenset({"audit"}),
+        needs={"charge": ("reserve",), "score": ("charge",), "pack": ("score",), "notify": ("pack",), "ship": ("notify",)},
+        undone=frozenset({"reserve", "charge", "notify"}),
+        ends={
+            "reserve": End(phase="Compensated"), "charge": End(phase="Compensated"),
+            "score": End(output={"id": "r-1"}), "pack": End(phase="Compensated"),
+            "notify": End(phase="Compensated"), "ship": End(phase="Failed"), "audit": End(output={"audited": True}),
+        },
+    )  # fmt: skip
+
+
+def cancelled(effects: str, service: str) -> Saga:
+    """Return a saga that is cancelled while its pod runs: what was done before is undone."""
+    note = {"effects": effects}
+    handler = {"handler": "faults:reserve", "params": note}
+    spec = {
+        "activities": [
+            {"name": "reserve", **handler, "compensation": handler},
+            {"name": "stay", "pod": _pod(STAY)},
+            {"name": "never", **handler},
+        ],
+    }
+    return Saga(
+        name="cancelled", spec=spec, phase="Cancelled", calls=8, pods=frozenset({"stay"}), undone=frozenset({"reserve"}),
+        needs={"stay": ("reserve",), "never": ("stay",)},
+        ends={"reserve": End(phase="Compensated"), "stay": End(phase="Cancelled")},
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from tests.faults.faults import AFTER, BEFORE, LOST, At, Blow, Fault, Fixed, Twi
 from tests.faults.lane import PATIENCE, During, Lane
 from tests.faults.operator_process import LEASE_LOST
 from tests.faults.plans import Case
-from tests.faults.saga import late_pod, long_pod, reference, refused_once, wide
+from tests.faults.saga import cancelled, late_pod, long_pod, reference, refused_once, undone, wide
 from tests.faults.upstream import GROUP_PATH
 
 SHORT_LEASE = (("lease_duration", "3"),)
@@ -123,6 +123,13 @@ async def deleted_unseen(lane: Lane, run: str) -> None:
     await lane.upstream.json("DELETE", f"{GROUP_PATH}/namespaces/{lane.namespace}/workflowruns/{run}")
 
 
+async def cancel(lane: Lane, run: str) -> None:
+    """Somebody cancels the run while its pod runs."""
+    await pod_of(lane, run, "Running")
+    path = f"{GROUP_PATH}/namespaces/{lane.namespace}/workflowruns/{run}"
+    await lane.upstream.json("PATCH", path, {"spec": {"shutdown": "Cancel"}})
+
+
 async def down_over_the_deadline(lane: Lane, run: str) -> None:
     """The operator is away when the attempt's time is over, and comes back later."""
     await pod_of(lane, run, "Running")
@@ -209,6 +216,8 @@ SCENARIOS = [
         ("F3", "the answer to a status write is lost", _case(_blow(_STATUS, 3, LOST)), False),
         ("F3", "every answer to a status write is lost", _case(_blow(_STATUS, 0, LOST)), True),
         ("F4", "killed between the record of an end and the release of its pod", _case(_blow("patch pods", 1, BEFORE)), False),
+        ("F5", "killed when undoing begins, and in the middle of it", _case(_blow(_STATUS, 9, BEFORE), _blow(_STATUS, 12, AFTER), _blow("create pods", 2, AFTER), sagas=(undone,)), False),
+        ("F5", "the answers to all writes of an undone saga are lost", _case(_blow("patch workflowruns*", 0, LOST), _blow("create pods", 0, LOST), _blow("patch pods", 0, LOST), sagas=(undone,)), True),
         ("F7", "killed while a service works on its request", _case(during=killed_at_the_request), False),
         ("F8", "killed after each of twenty status writes", _case(_blow(_STATUS, 1, AFTER, 20)), True),
         ("F9", "old copies of runs are told again, also of finished ones", _twist("workflowruns*", Twist.REPLAY), False),
@@ -240,6 +249,7 @@ SCENARIOS = [
         ("F27", "the leader cannot reach the API server, the standby can", _case(during=leader_parted, operators=2, settings=(*SHORT_LEASE, ("workers", "29")), exits=(LEASE_LOST,)), True),
         ("F29", "the operator is away over a deadline", _case(during=down_over_the_deadline, sagas=(late_pod,), fresh=True), True),
         ("F30", "a pod ends and is deleted while the operator is away", _case(during=pod_deleted_after_its_end), False),
+        ("F42", "cancelled while a pod runs, and killed before that is written", _case(_blow(_STATUS, 4, BEFORE), sagas=(cancelled,), during=cancel), False),
         ("F1", "killed in the middle of what happens side by side", _case(_blow("create pods", 2, AFTER), _blow(_STATUS, 6, LOST), sagas=(wide, reference)), True),
     )
 ]  # fmt: skip
