@@ -94,6 +94,8 @@ def status_before_pod(record: Record, name: str, saga: Saga) -> Iterator[str]:
 
 def status_before_effect(record: Record, name: str, saga: Saga) -> Iterator[str]:
     """Law 1 in process: the attempt, and each start of it over again, stands in the status before it begins."""
+    if not record.alone:
+        return  # between the record and the start another operator may have gone on
     runs = {version.number: version for version in record.of_run(name)}
     written = sorted((sent.executed_at, sent.version) for sent in record.calls if _is_status_of(sent, name))
     moments = [moment for moment, _ in written]

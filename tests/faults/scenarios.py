@@ -11,8 +11,9 @@ from typing import Any
 
 from tests.faults.faults import AFTER, BEFORE, LOST, At, Blow, Fault, Fixed, Twist, refused
 from tests.faults.lane import PATIENCE, During, Lane
-from tests.faults.operator_process import LEASE_LOST
+from tests.faults.operator_process import LEASE_LOST, OperatorProcess
 from tests.faults.plans import Case
+from tests.faults.proxy import Proxy
 from tests.faults.saga import cancelled, late_pod, long_pod, reference, refused_once, undone, wide
 from tests.faults.upstream import GROUP_PATH
 
@@ -149,11 +150,17 @@ async def pod_deleted_after_its_end(lane: Lane, run: str) -> None:
     lane.operator.start()
 
 
+async def leading(lane: Lane, run: str) -> tuple[OperatorProcess, Proxy]:
+    """Start all operators; return the one that leads, with its proxy, once the run has begun."""
+    for process in lane.operators:
+        process.start()
+    await lane.wait_activity(run, "reserve", "Succeeded")
+    return next(pair for pair in zip(lane.operators, lane.proxies, strict=True) if pair[1].watches_all)
+
+
 async def leader_frozen(lane: Lane, run: str) -> None:
     """The leader is stopped for longer than its Lease, another finishes its work, and then it wakes up."""
-    leader, standby = lane.operators
-    standby.start()
-    await lane.wait_activity(run, "reserve", "Succeeded")
+    leader, _ = await leading(lane, run)
     ended = len(leader.exits)
     leader.signal(signal.SIGSTOP)
     lane.script.strike("leader: frozen")
@@ -164,15 +171,13 @@ async def leader_frozen(lane: Lane, run: str) -> None:
 
 async def leader_parted(lane: Lane, run: str) -> None:
     """The leader cannot reach the API server, a standby can; then all is well again."""
-    leader, standby = lane.operators
-    standby.start()
-    await lane.wait_activity(run, "reserve", "Succeeded")
+    leader, proxy = await leading(lane, run)
     ended = len(leader.exits)
-    lane.proxies[0].parted = True
+    proxy.parted = True
     lane.script.strike("leader: parted from the API server")
     await until(lambda: len(leader.exits) > ended)
     await lane.observer.wait(lambda: (lane.run(run).get("status") or {}).get("phase") == "Succeeded", PATIENCE)
-    lane.proxies[0].parted = False
+    proxy.parted = False
 
 
 async def two_leaders(lane: Lane, run: str) -> None:

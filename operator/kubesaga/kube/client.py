@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from kubesaga.kube.credentials import Credentials
 from kubesaga.kube.encoding import dumps, loads
-from kubesaga.kube.errors import Fenced, error_from_status
+from kubesaga.kube.errors import Fenced, ServerUnavailable, error_from_status
 from kubesaga.kube.resources import Resource
 from kubesaga.kube.transport import JSON, Request, Transport
 
@@ -104,7 +104,7 @@ class KubeClient:
         """Return a client over the same connections whose writes last no longer than the right to write.
 
         `valid_for` tells for how many seconds that right is certain (`Elector.valid_for`). At 0 a write is not sent
-        (Fenced); a write that was sent is given up when the right ends.
+        (Fenced); a write that was sent is given up when the right ends, and an answer that comes later is not believed.
         """
         return KubeClient(self._transport, valid_for=valid_for)
 
@@ -332,6 +332,10 @@ class KubeClient:
             within = certain if request.within is None else min(request.within, certain)
             request = replace(request, within=within)
         answer: Object = await self._transport.call(request)
+        if self._valid_for is not None and self._valid_for() <= 0:
+            # We may have been frozen: what the answer allows to do next, another may have done long ago.
+            told = "the answer came when the Lease was not certain any more"
+            raise ServerUnavailable(0, "Late", told, sent=True, request=str(request))
         return answer
 
 

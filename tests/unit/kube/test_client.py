@@ -334,6 +334,17 @@ async def test_a_fenced_write_is_given_up_when_the_right_ends(server: ApiServer,
     assert (caught.value.reason, caught.value.sent) == ("Timeout", True)
 
 
+async def test_the_answer_to_a_fenced_write_is_not_believed_once_the_right_has_ended(
+    server: ApiServer, client: KubeClient
+) -> None:
+    """As after a freeze: the answer was there in time, and nobody to read it."""
+    certain = [5.0, 0.0]
+    with pytest.raises(errors.ServerUnavailable) as caught:
+        await client.fenced(lambda: certain.pop(0)).create(PODS, "support", pod("a"))
+    assert (caught.value.reason, caught.value.sent) == ("Late", True)
+    assert ("pods", "support", "a") in server.objects
+
+
 # Watching
 
 

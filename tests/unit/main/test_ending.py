@@ -31,4 +31,8 @@ def test_a_task_that_swallows_its_cancellation_is_cancelled_until_it_ends() -> N
 
 
 def test_nothing_is_waited_for_where_nothing_is_left() -> None:
-    asyncio.run(asyncio.wait_for(_end_what_is_left(), timeout=0.2))
+    async def main() -> None:
+        async with asyncio.timeout(0.2):
+            await _end_what_is_left()
+
+    asyncio.run(main())
