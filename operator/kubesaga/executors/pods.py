@@ -18,7 +18,7 @@ from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, RunKey, Unknown
 from kubesaga.executors.base import Wake
 from kubesaga.executors.pod_identity import Identity, Pod, difference, key_of, missing_marks
-from kubesaga.executors.pod_manifest import build_pod
+from kubesaga.executors.pod_manifest import NO_DEFAULTS, PodDefaults, build_pod
 from kubesaga.executors.pod_memory import PodMemory
 from kubesaga.executors.pod_outcome import may_still_run
 from kubesaga.kube.client import KubeClient
@@ -50,13 +50,13 @@ class PodExecutor:
         informer: Memory,
         wake: Wake,
         *,
-        default_image_pull_policy: str = "",
+        defaults: PodDefaults = NO_DEFAULTS,
         max_output_bytes: int = 65536,
     ) -> None:
         """`client` writes (better fenced); `informer` watches the pods that bear our managed-by label."""
         self._client = client
         self._informer = informer
-        self._default_image_pull_policy = default_image_pull_policy
+        self._defaults = defaults
         self._memory = PodMemory(wake, max_output_bytes=max_output_bytes)
         self._without_account: Counter[AttemptId] = Counter()
         informer.on_change(self._memory.on_change)
@@ -68,7 +68,7 @@ class PodExecutor:
         identity = Identity(run=attempt.run, attempt=attempt.id)
         if self._memory.knows(identity):
             return
-        wanted = build_pod(attempt, default_image_pull_policy=self._default_image_pull_policy)
+        wanted = build_pod(attempt, self._defaults)
         if isinstance(wanted, Failed):
             self._memory.keep(identity, wanted)
             return
