@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONPATH := operator
 COMPILE := --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help install check verify generate test test-unit test-cluster demo cluster cluster-down bench lock clean
+.PHONY: help install check verify generate test test-unit test-cluster demo cluster cluster-down bench faults lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ demo: install cluster ## A ticket through the high-priority-ticket Workflow, on 
 
 bench: install cluster ## Our rate beside a raw client's, in one run
 	$(BIN)/python -m tests.bench
+
+faults: install cluster ## The operator under faults on a real API server: all of them, a quarter of an hour
+	$(BIN)/python -m tests.faults
 
 lock: ## Resolve the lock files anew
 	$(BIN)/pip-compile $(COMPILE) --extra speed --output-file requirements.lock pyproject.toml

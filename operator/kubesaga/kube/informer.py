@@ -7,6 +7,7 @@ What it promises beyond a plain watch:
   is never older than what was seen before, unless the cluster's data itself was restored from a backup.
   (resourceVersions are integers that can be compared: KEP-5504.)
 - A silent connection is replaced: the server sends bookmarks each minute.
+- A change that the watch has kept to itself is found, if there is a `look_interval`, by holding the memory against a listing.
 It is a cache all the same: before a deed that depends on an object being there or gone, ask the API server.
 """
 
@@ -19,7 +20,7 @@ from contextlib import aclosing
 from types import MappingProxyType
 
 from kubesaga.kube.client import EVERYTHING, EventType, KubeClient, Listing, Object, Selection
-from kubesaga.kube.errors import ApiError, Gone, ServerUnavailable
+from kubesaga.kube.errors import ApiError, Gone, NotFound, ServerUnavailable
 from kubesaga.kube.resources import Resource
 
 _log = logging.getLogger(__name__)
@@ -59,8 +60,13 @@ class Informer:
         silence: float = 70.0,
         page: int = 500,
         longest_pause: float = 30.0,
+        look_interval: float | None = None,
+        missed: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """`random` gives a number from 0 up to 1; `silence`, `longest_pause` and the clock are seconds."""
+        """`random` gives a number from 0 up to 1; `silence`, `longest_pause`, `look_interval` and the clock are seconds.
+
+        `missed` is told how many changes a look has found that the watch had kept to itself.
+        """
         self._client = client
         self._resource = resource
         self._selection = selection
@@ -72,6 +78,8 @@ class Informer:
         self._silence = silence
         self._page = page
         self._longest_pause = longest_pause
+        self._look_interval = look_interval
+        self._missed = missed
         self._objects: dict[Key, Object] = {}
         self._index: dict[str, dict[Key, Object]] = {}
         self._callbacks: list[OnChange] = []
@@ -81,6 +89,7 @@ class Informer:
         self._consistent = False
         self._failures = 0
         self._last_contact = clock()
+        self._behind: dict[Key, int | None] = {}
 
     @property
     def store(self) -> Mapping[Key, Object]:
@@ -119,8 +128,63 @@ class Informer:
         self._put(key, obj | {"metadata": metadata})
         return True
 
+    async def look(self) -> int:
+        """Hold the memory against a listing; return how many changes the watch had kept to itself, which are known now.
+
+        A difference counts only if it was there at the last look already: before, the watch may just be about to tell.
+        """
+        listing = await self._client.list(self._resource, self._selection, metadata_only=True)
+        moment, there = int(listing.resource_version), {_key(obj): _version(obj) for obj in listing.items}
+        behind: dict[Key, int | None] = {
+            key: version for key, version in there.items() if self._knows_less(key, version)
+        }
+        behind |= {key: None for key, obj in self._objects.items() if key not in there and _version(obj) <= moment}
+        missed = [key for key, version in behind.items() if self._behind.get(key, 0) == version]
+        for key in missed:
+            await self._catch_up(key, behind[key])
+        self._behind = behind
+        return len(missed)
+
+    def _knows_less(self, key: Key, version: int) -> bool:
+        stored = self._objects.get(key)
+        return stored is None or _version(stored) < version
+
+    async def _catch_up(self, key: Key, version: int | None) -> None:
+        """Take in the version of an object that a listing has shown; None: that it is gone."""
+        if version is None:
+            if key in self._objects:
+                self._remove(key)
+            return
+        try:
+            found = await self._client.get(self._resource, key[0] or None, key[1], metadata_only=self._metadata_only)
+        except NotFound:
+            return
+        # Another version than the listed one may not match the selector any more: the next look will tell.
+        if _version(found) == version:
+            self._changed(found)
+
     async def run(self) -> None:
         """Keep the memory fresh until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            if self._look_interval is not None:
+                group.create_task(self._look_on(self._look_interval))
+            await self._keep_following()
+
+    async def _look_on(self, interval: float) -> None:
+        while True:
+            await self._sleep(interval)
+            try:
+                count = await self.look()
+            except ApiError as error:
+                _log.warning("%s cannot be listed for comparison: %s", self._resource.plural, error)
+                continue
+            if count:
+                _log.warning(
+                    "the watch has not told of %d changes of %s; they are known now", count, self._resource.plural
+                )
+                self._missed(count)
+
+    async def _keep_following(self) -> None:
         while True:
             try:
                 if not self._listed:

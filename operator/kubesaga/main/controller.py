@@ -127,6 +127,7 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
     # Until Kopf takes the signals over, so that a standby stops at once: as PID 1 it would ignore SIGTERM.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(_end_what_is_left)
         client = await connect(
             kubeconfig,
             context,
@@ -159,6 +160,21 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
             pass  # told to stop while another replica leads
         _log.info("kubesaga stops")
     return 0
+
+
+async def _end_what_is_left() -> None:
+    """Cancel all other tasks until they have ended, or for five seconds.
+
+    Kopf's watchers are nobody's to wait for. One that is cancelled in the middle of a request takes the connection that
+    was closed for a failure, swallows the cancellation and tries again for ever; asyncio cancels once, and then waits.
+    """
+    for _ in range(20):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.25)
 
 
 def _elector(base: _Base) -> Elector:
@@ -310,7 +326,8 @@ def _pod_informers(base: _Base, client: KubeClient) -> Informers:
     def make(namespace: str | None) -> Informer:
         return Informer(
             client, PODS, Selection(namespace=namespace, labels=selector), clock=base.clock.monotonic,
-            sleep=base.clock.sleep, random=random.random,
+            sleep=base.clock.sleep, random=random.random, look_interval=base.settings.resync_interval,
+            missed=base.metrics.missed_events.inc,
         )  # fmt: skip
 
     return Informers(base.settings.namespaces, make)

@@ -420,3 +420,67 @@ async def test_what_was_adopted_before_the_first_listing_is_kept_if_the_listing_
         await server.remove("pods", "support", "a")
         await until(lambda: "-a" in memory.told)
     assert memory.told == ["+a", "-a"]
+
+
+# What a watch keeps to itself
+
+
+async def test_a_change_that_the_watch_keeps_to_itself_is_found_at_the_second_look(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    await server.put("pods", pod("a"))
+    await server.put("pods", pod("b"))
+    memory = Memory(client, clock)
+    async with memory.running():
+        await until(lambda: server.watching)
+        await server.put("pods", pod("a"), event=False)
+        await server.put("pods", pod("c"), event=False)
+        await server.remove("pods", "support", "b", event=False)
+        assert (await memory.look(), memory.told) == (0, ["+a", "+b"]), "the watch may just be about to tell"
+        assert (await memory.look(), sorted(memory.told[2:])) == (3, ["+c", "-b", "~a"])
+        assert await memory.look() == 0
+        await server.put("pods", pod("a"))
+        await until(lambda: memory.told[-1] == "~a")
+    assert not any("managedFields" in obj["metadata"] for obj in memory.store.values())
+
+
+async def test_a_change_that_the_watch_tells_between_two_looks_was_not_missed(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    memory = Memory(client, clock)
+    async with memory.running():
+        await until(lambda: server.watching)
+        late = await server.put("pods", pod("a"), event=False)
+        assert await memory.look() == 0
+        await server.say("ADDED", "pods", late)
+        await until(lambda: memory.told)
+        assert (await memory.look(), memory.told) == (0, ["+a"])
+
+
+async def test_what_is_gone_when_it_is_to_be_caught_up_with_is_left_alone(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    memory = Memory(client, clock)
+    async with memory.running():
+        await until(lambda: server.watching)
+        await server.put("pods", pod("a"), event=False)
+        await memory.look()
+        server.fail(
+            "GET", (200, {"metadata": {"resourceVersion": "101"}, "items": [server.objects["pods", "support", "a"]]})
+        )
+        await server.remove("pods", "support", "a", event=False)
+        assert (await memory.look(), memory.told) == (1, [])
+
+
+async def test_looks_are_made_by_themselves_and_survive_a_server_in_trouble(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    missed: list[int] = []
+    memory = Memory(client, clock, sleep=asyncio.sleep, look_interval=0.01, missed=missed.append)
+    async with memory.running():
+        await until(lambda: server.watching)
+        server.fail("GET", (500, {}))
+        await server.put("pods", pod("a"), event=False)
+        await until(lambda: memory.told)
+        await until(lambda: missed)
+    assert (memory.told, missed) == (["+a"], [1])
