@@ -61,7 +61,7 @@ class Informer:
         page: int = 500,
         longest_pause: float = 30.0,
         look_interval: float | None = None,
-        missed: Callable[[int], None] = lambda count: None,
+        missed: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """`random` gives a number from 0 up to 1; `silence`, `longest_pause`, `look_interval` and the clock are seconds.
 
