@@ -65,6 +65,12 @@ class Settings:
     default_image_pull_policy: str = ""
     """imagePullPolicy of pods that set none; empty: Kubernetes decides."""
 
+    default_pod_requests: tuple[str, ...] = ()
+    """Requests of pods whose activity and Workflow give none, such as `cpu=100m,memory=64Mi`."""
+
+    default_pod_limits: tuple[str, ...] = ()
+    """Limits of pods whose activity and Workflow give none, such as `cpu=1,memory=512Mi`."""
+
     workers: int = 32
     """How many runs are reconciled at once."""
 
@@ -124,11 +130,22 @@ class Settings:
             found.append(f"KUBESAGA_LOG_LEVEL={self.log_level!r}: must be debug, info, warning or error")
         if self.log_format not in ("json", "text"):
             found.append(f"KUBESAGA_LOG_FORMAT={self.log_format!r}: must be json or text")
+        for name in ("default_pod_requests", "default_pod_limits"):
+            found += [f"KUBESAGA_{name.upper()}: {fault}" for fault in _amount_faults(getattr(self, name))]
         if self.default_image_pull_policy not in ("", "Always", "IfNotPresent", "Never"):
             found.append("KUBESAGA_DEFAULT_IMAGE_PULL_POLICY: must be Always, IfNotPresent, Never or empty")
         return found
 
 
+def _amount_faults(amounts: tuple[str, ...]) -> list[str]:
+    names = [amount.partition("=")[0] for amount in amounts]
+    faults = [f"{amount!r} must be cpu=AMOUNT or memory=AMOUNT" for amount in amounts if not _AMOUNT.fullmatch(amount)]
+    return faults + [f"{name} stands there twice" for name in ("cpu", "memory") if names.count(name) > 1]
+
+
+_AMOUNT = re.compile(
+    r"(cpu|memory)=([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?"
+)
 _POSITIVE = (
     "lease_duration", "handler_threads", "http_timeout", "max_output_bytes", "max_run_bytes", "pod_start_timeout",
     "stop_timeout", "max_interruptions", "workers", "cel_processes", "cel_deadline", "resync_interval",

@@ -100,7 +100,7 @@ class World:
         await self.executor.start(attempt)
         seen = await self.stage(attempt, Stage.ENDED)
         if attempt.id.number == 1 and await self.lost(attempt):
-            note_second_try(f"{attempt.activity.name}: {seen}")
+            note_second_try(f"{attempt.id.activity}: {seen}")
             return await self.carried_out(replace(attempt, id=replace(attempt.id, number=2)))
         return attempt, seen
 
@@ -384,14 +384,19 @@ async def test_other_finalizers_and_a_busy_kubelet_do_not_hinder_a_release(world
     await world.client.merge_patch(PODS, *world.key(attempt), {"metadata": {"finalizers": None}})
 
 
-async def test_a_quota_refuses_with_the_servers_words(world: World, cluster: Cluster):
+async def test_a_quota_is_waited_for(world: World, cluster: Cluster):
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     cluster.apply(quota)
     await asyncio.to_thread(wait_for, "the quota to hold", lambda: "exceeded quota" in cluster.refusal())
-    _, seen = await world.carried_out(world.attempt("score"))
-    assert isinstance(seen.outcome, Failed)
-    assert (seen.outcome.reason, seen.outcome.retryable) == (Reason.POD_REJECTED, True)
-    assert "exceeded quota" in seen.outcome.message
+    attempt = world.attempt("score")
+    await world.executor.start(attempt)
+    seen = world.executor.observe(world.run, attempt.id.run_uid)[attempt.id]
+    assert (seen.stage, seen.reason, seen.begun) == (Stage.WAITING, Reason.QUOTA_EXCEEDED, False)
+    assert "exceeded quota: none" in seen.message
+    cluster.kubectl("delete", "resourcequota", "none")
+    await asyncio.to_thread(wait_for, "the quota to be gone", lambda: "exceeded quota" not in cluster.refusal())
+    _, seen = await world.carried_out(attempt)
+    assert isinstance(seen.outcome, Succeeded)
 
 
 async def test_a_deleted_run_takes_its_pods_along(world: World):

@@ -356,3 +356,17 @@ def test_the_operator_tells_what_it_does(place: tuple[Cluster, Operator]) -> Non
 def test_an_attempt_that_took_too_long_says_why(here: Cluster, name: str, reason: str, told: str) -> None:
     run = f"fails-{name}"
     assert_failed(here, run, here.wait_phase(run, "Failed"), reason, told)
+
+
+def test_a_run_waits_for_room_in_the_quota_and_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    with Operator(cluster, tmp_path) as operator:
+        operator.start()
+        cluster.apply(quota)
+        wait_for("the quota to hold", lambda: "exceeded quota" in cluster.refusal())
+        cluster.run("full", {"activities": [{"name": "a", "pod": busybox("true")}]})
+        waiting = cluster.wait_activity("full", "a", phase="Running", reason="QuotaExceeded")
+        assert "exceeded quota: none" in waiting["message"]
+        cluster.kubectl("delete", "resourcequota", "none")
+        status = cluster.finished("full")
+    assert (status["phase"], status["activities"]["a"]["attempt"]) == ("Succeeded", 1)

@@ -35,6 +35,14 @@ def test_variables_set_fields_and_overrides_win() -> None:
         pytest.param({"KUBESAGA_LOG_LEVEL": "loud"}, "must be debug, info, warning or error", id="an unknown level"),
         pytest.param({"KUBESAGA_LOG_FORMAT": "xml"}, "must be json or text", id="an unknown format"),
         pytest.param(
+            {"KUBESAGA_DEFAULT_POD_LIMITS": "cpu=1,disk=2"},
+            "'disk=2' must be cpu=AMOUNT or memory=AMOUNT",
+            id="an amount of something else",
+        ),
+        pytest.param(
+            {"KUBESAGA_DEFAULT_POD_REQUESTS": "cpu=1,cpu=2"}, "cpu stands there twice", id="an amount given twice"
+        ),
+        pytest.param(
             {"KUBESAGA_DEFAULT_IMAGE_PULL_POLICY": "Sometimes"}, "Always, IfNotPresent", id="an unknown policy"
         ),
         pytest.param({"KUBESAGA_WORKER": "4"}, "KUBESAGA_WORKER: there is no such setting", id="a misspelt name"),

@@ -55,6 +55,8 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"
     POD_DELETED = "PodDeleted"
     POD_REJECTED = "PodRejected"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    LIMIT_RANGE = "LimitRange"
     FOREIGN_POD = "ForeignPod"
     START_TIMEOUT = "StartTimeout"
     # a handler
@@ -119,6 +121,8 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.NODE_LOST: "The pod's node was lost.",
     Reason.POD_DELETED: "The pod was deleted by someone else before it ended.",
     Reason.POD_REJECTED: "The API server refused the pod.",
+    Reason.QUOTA_EXCEEDED: "The namespace's ResourceQuota has no room for the pod; it is asked for again until it has.",
+    Reason.LIMIT_RANGE: "The namespace's LimitRange does not allow the pod's resources; it is asked for again until that is mended.",
     Reason.FOREIGN_POD: "A pod of that name exists that is not this run's; it was neither used nor touched.",
     Reason.START_TIMEOUT: "The pod did not start in time.",
     Reason.HANDLER_NOT_FOUND: "No handler of that id is registered in the operator.",

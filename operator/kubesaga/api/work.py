@@ -47,6 +47,32 @@ class EnvVar(Model):
     """Where the value comes from, instead of `value`."""
 
 
+class Toleration(Model):
+    """A taint of nodes that the pod bears, as in a Pod's `tolerations`."""
+
+    key: Annotated[str, Field(min_length=1, max_length=317)] | None = None
+    """The taint's key; none, with `operator: Exists`: every taint."""
+    operator: Literal["Exists", "Equal"] | None = None
+    """Equal (the default): the taint must have `value`. Exists: whatever its value."""
+    value: Annotated[str, Field(max_length=63)] | None = None
+    """The taint's value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """The taint's effect; none: all effects."""
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    """How long the pod stays on a node that gets a taint of effect NoExecute; none: for ever."""
+
+
+class PodSecurityContext(Model):
+    """Who the container runs as. The rest is fixed: no privileges, no capabilities, the runtime's default seccomp profile."""
+
+    run_as_non_root: bool | None = None
+    """True: the kubelet does not start a container that would run as root. Namespaces of the `restricted` standard ask for it."""
+    run_as_user: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
+    """The user's number, instead of the image's."""
+    run_as_group: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
+    """The group's number, instead of the image's."""
+
+
 class PodActivity(Model):
     """Run one container to its end in a pod of its own, one pod an attempt.
 
@@ -75,6 +101,14 @@ class PodActivity(Model):
     """Instead of the image's working directory."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When to pull the image. Default: as Kubernetes does, or as the administrator has set."""
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] | None = None
+    """Labels that the pod's node must have."""
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
+    """Taints of nodes that the pod bears."""
+    priority_class_name: ObjectName | None = None
+    """The PriorityClass of the pod: who is scheduled first, and who must give way."""
+    security_context: PodSecurityContext | None = None
+    """Who the container runs as. Default: the image's user."""
 
 
 class HttpActivity(Model):

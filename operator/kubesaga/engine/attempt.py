@@ -114,5 +114,7 @@ class Observation:
     """Why it waits."""
     message: str = ""
     pod_name: str | None = None
+    begun: bool = True
+    """False: there is nothing of it yet, because something outside does not allow it now. Starting is to be tried again."""
     held: bool = False
     """True while the executor holds something for this attempt that `release` will let go: a pod's finalizer, a kept result."""

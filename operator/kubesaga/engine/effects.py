@@ -15,6 +15,8 @@ from kubesaga.engine.draft import Draft
 from kubesaga.engine.snapshot import Snapshot
 from kubesaga.engine.undoing import is_called_for, unended_undos
 
+_TRY_TO_BEGIN: Final = timedelta(seconds=10)
+"""How long until an attempt that could not begin is tried to begin again."""
 _LOOK_AT_NAMESPACE: Final = timedelta(seconds=30)
 """How long until a run that is held by its undoing finds out that its namespace is being deleted: nobody tells it."""
 
@@ -29,7 +31,7 @@ def effects_of(draft: Draft) -> tuple[Effect, ...]:
         if order is not None:
             if seen is None or seen.stage is not Stage.ENDED:
                 effects.append(Stop(attempt=attempt, kind=step.kind, reason=str(order.reason)))
-        elif seen is None:
+        elif seen is None or not seen.begun:
             effects.append(Start(attempt=attempt_of(draft, step), kind=step.kind))
     return tuple(effects)
 
@@ -103,6 +105,8 @@ def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
         return []
     times: list[datetime | None] = [started + step.timeout if step.timeout else None]
     seen = draft.observation(step)
-    if step.kind is Kind.POD and (seen is None or seen.stage is Stage.WAITING):
+    if seen is not None and not seen.begun:
+        times.append(draft.now + _TRY_TO_BEGIN)
+    elif step.kind is Kind.POD and (seen is None or seen.stage is Stage.WAITING):
         times.append(started + limits.pod_start_timeout)
     return times

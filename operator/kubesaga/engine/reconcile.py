@@ -162,11 +162,11 @@ def _news(before: RunPhase | None, status: WorkflowRunStatus) -> list[Note]:
         return [_finish_note(status)]
     if status.phase is before or status.phase not in (RunPhase.COMPENSATING, RunPhase.COMPENSATION_FAILED):
         return []
+    message = f"undoing starts: {status.reason}: {status.message}"
     undone = find(status.conditions, "Compensated")
-    told = f"{undone.message} " if undone is not None else ""
-    return [
-        Note(reason=str(status.phase), message=f"{told}({status.reason}: {status.message})", warning=True, event=True)
-    ]
+    if status.phase is RunPhase.COMPENSATION_FAILED and undone is not None:
+        message = undone.message
+    return [Note(reason=str(status.phase), message=message, warning=True, event=True)]
 
 
 def _finish_note(status: WorkflowRunStatus) -> Note:

@@ -128,7 +128,7 @@ def _record_lateness(draft: Draft, step: Step) -> None:
         draft.order_to_stop(step, ActivityPhase.FAILED, Reason.ATTEMPT_TIMEOUT, told)
         return
     seen = draft.observation(step)
-    waits = step.kind is Kind.POD and seen is not None and seen.stage is Stage.WAITING
+    waits = step.kind is Kind.POD and seen is not None and seen.begun and seen.stage is Stage.WAITING
     if waits and draft.now >= started + limits.pod_start_timeout:
         told = f"the pod did not start within {limits.pod_start_timeout.total_seconds():g} s: {status.message or 'no reason given'}"
         draft.order_to_stop(step, ActivityPhase.FAILED, status.reason or Reason.START_TIMEOUT, told)

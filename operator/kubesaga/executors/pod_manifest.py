@@ -8,9 +8,11 @@ and would delete our pods as theirs.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kubesaga.api.canonical import canonical_json
+from kubesaga.api.fields import parse_quantity
 from kubesaga.api.names import (
     ACTIVITY_ANNOTATION,
     ACTIVITY_LABEL,
@@ -30,8 +32,9 @@ from kubesaga.api.names import (
     label_value,
 )
 from kubesaga.api.reasons import Reason
-from kubesaga.api.work import EnvVar, PodActivity
+from kubesaga.api.work import EnvVar, PodActivity, ResourceList, Resources
 from kubesaga.engine.attempt import Attempt, Failed
+from kubesaga.engine.compiling import merged_resources
 
 CONTAINER: Final = "main"
 """The container whose end is the attempt's; a mesh may put others beside it."""
@@ -46,7 +49,18 @@ MAX_ENVIRONMENT_BYTES: Final = 1_048_576
 Env = list[dict[str, Any]]
 
 
-def build_pod(attempt: Attempt, *, default_image_pull_policy: str = "") -> dict[str, Any] | Failed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodDefaults:
+    """What the administrator gives pods that say nothing of it."""
+
+    image_pull_policy: str = ""
+    resources: Resources | None = None
+
+
+NO_DEFAULTS: Final = PodDefaults()
+
+
+def build_pod(attempt: Attempt, defaults: PodDefaults = NO_DEFAULTS) -> dict[str, Any] | Failed:
     """Return the pod to create for an attempt, or why there can be none.
 
     It fits the Pod Security Standard "restricted" but for `runAsNonRoot`: many images, busybox among them, run as root.
@@ -60,7 +74,7 @@ def build_pod(attempt: Attempt, *, default_image_pull_policy: str = "") -> dict[
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(attempt),
-        "spec": _spec(attempt, container, _env(container, given), default_image_pull_policy),
+        "spec": _spec(attempt, container, _env(container, given), defaults),
     }
 
 
@@ -120,7 +134,27 @@ def _metadata(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _spec(attempt: Attempt, container: PodActivity, env: Env, default_policy: str) -> dict[str, Any]:
+def with_defaults(own: Resources | None, defaults: Resources | None) -> Resources | None:
+    """Return the resources with those of the administrator where there are none.
+
+    A default gives way where it would put a request above its limit: the API server would refuse the pod.
+    """
+    merged = merged_resources(own, defaults)
+    if merged is None or merged.requests is None or merged.limits is None or own is None:
+        return merged
+    requests, limits = merged.requests.wire(), merged.limits.wire()
+    for name in requests.keys() & limits.keys():
+        if parse_quantity(requests[name]) > parse_quantity(limits[name]):
+            asked = own.requests is not None and getattr(own.requests, name) is not None
+            del (limits if asked else requests)[name]
+    return Resources(
+        requests=ResourceList(**requests) if requests else None, limits=ResourceList(**limits) if limits else None
+    )
+
+
+def _spec(attempt: Attempt, container: PodActivity, env: Env, defaults: PodDefaults) -> dict[str, Any]:
+    resources = with_defaults(attempt.resources, defaults.resources)
+    runs_as = container.security_context.wire() if container.security_context else {}
     main = {
         "name": CONTAINER,
         "image": container.image,
@@ -128,8 +162,8 @@ def _spec(attempt: Attempt, container: PodActivity, env: Env, default_policy: st
         "args": container.args,
         "env": env,
         "workingDir": container.working_dir,
-        "imagePullPolicy": container.image_pull_policy or default_policy or None,
-        "resources": attempt.resources.wire() if attempt.resources else None,
+        "imagePullPolicy": container.image_pull_policy or defaults.image_pull_policy or None,
+        "resources": resources.wire() if resources else None,
         # With exit code 0 only the file counts; a failing container that wrote none is explained by its last log lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -138,7 +172,10 @@ def _spec(attempt: Attempt, container: PodActivity, env: Env, default_policy: st
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "serviceAccountName": attempt.service_account,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **runs_as},
+        "nodeSelector": container.node_selector,
+        "tolerations": [toleration.wire() for toleration in container.tolerations or ()] or None,
+        "priorityClassName": container.priority_class_name,
         "containers": [_without_absent(main)],
     }
     return _without_absent(spec)

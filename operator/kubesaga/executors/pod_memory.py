@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of the attempts' pods, from the watch; and the few ends that no pod tells of.
 
-All of it may be lost with the process: the pods are the record. Besides the watch's word three things are kept: that
-an attempt can have no pod, that its pod's name is taken, and that its pod vanished though we held it.
+All of it may be lost with the process: the pods are the record. Besides the watch's word is kept: that an
+attempt can have no pod, or none now; that its pod's name is taken; that its pod vanished though we held it.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class PodMemory:
         self._readings: dict[RunKey, dict[Key, _Reading]] = {}
         self._kept: dict[AttemptId, Kept] = {}
         self._lost: dict[AttemptId, str] = {}
+        self._postponed: dict[AttemptId, Kept] = {}
         # Uids of pods that the watch tells of:
         self._held: set[str] = set()  # by our finalizer, until `release`
         self._released: set[str] = set()
@@ -68,12 +69,16 @@ class PodMemory:
         readings = self._readings.get(run, {}).values()
         seen = {r.identity.attempt: r.seen for r in readings if r.identity.attempt.run_uid == run_uid}
         kept = {id_: kept.seen for id_, kept in self._kept.items() if id_.run_uid == run_uid and kept.run == run}
-        return seen | kept
+        postponed = {
+            id_: held.seen for id_, held in self._postponed.items() if id_.run_uid == run_uid and held.run == run
+        }
+        return postponed | seen | kept
 
     def runs_at(self, run: RunKey) -> set[str]:
         """Return the uids of the runs of that name that have pods or kept ends."""
         seen = {reading.identity.attempt.run_uid for reading in self._readings.get(run, {}).values()}
-        return seen | {id_.run_uid for id_, kept in self._kept.items() if kept.run == run}
+        others = [*self._kept.items(), *self._postponed.items()]
+        return seen | {id_.run_uid for id_, kept in others if kept.run == run}
 
     def knows(self, identity: Identity) -> bool:
         """Tell whether the attempt is observed."""
@@ -90,8 +95,21 @@ class PodMemory:
         name = key_of(identity)[1] if uid else None
         seen = Observation(stage=Stage.ENDED, outcome=outcome, message=message, pod_name=name, held=True)
         self._kept[identity.attempt] = Kept(run=identity.run, seen=seen, uid=uid)
+        self._postponed.pop(identity.attempt, None)
         self._lost.pop(identity.attempt, None)
         self._wake(identity.run)
+
+    def postpone(self, identity: Identity, reason: Reason, message: str) -> None:
+        """Keep that an attempt can have no pod now, and why."""
+        seen = Observation(stage=Stage.WAITING, reason=reason, message=message, begun=False, held=True)
+        before = self._postponed.get(identity.attempt)
+        self._postponed[identity.attempt] = Kept(run=identity.run, seen=seen, uid=None)
+        if before is None or before.seen != seen:
+            self._wake(identity.run)
+
+    def postponed(self, attempt: AttemptId) -> bool:
+        """Tell whether the attempt can have no pod now."""
+        return attempt in self._postponed
 
     def kept(self, attempt: AttemptId) -> Kept | None:
         """Return the end that is kept for an attempt."""
@@ -101,6 +119,7 @@ class PodMemory:
         """Drop what is kept besides the watch's word."""
         self._kept.pop(attempt, None)
         self._lost.pop(attempt, None)
+        self._postponed.pop(attempt, None)
 
     def lost(self, attempt: AttemptId) -> str | None:
         """Return the uid of the attempt's pod if the watch lost it before its end and before its release."""
@@ -143,6 +162,7 @@ class PodMemory:
 
     def _put_in(self, key: Key, reading: _Reading) -> None:
         self._readings.setdefault(reading.identity.run, {})[key] = reading
+        self._postponed.pop(reading.identity.attempt, None)
         self._lost.pop(reading.identity.attempt, None)
         if reading.seen.held and reading.uid not in self._released:
             self._held.add(reading.uid)

@@ -8,6 +8,7 @@ until `release`, so its end cannot be missed. A pod stays in the cluster after t
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -17,7 +18,7 @@ from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, RunKey, Unknown
 from kubesaga.executors.base import Wake
 from kubesaga.executors.pod_identity import Identity, Pod, difference, key_of, missing_marks
-from kubesaga.executors.pod_manifest import build_pod
+from kubesaga.executors.pod_manifest import NO_DEFAULTS, PodDefaults, build_pod
 from kubesaga.executors.pod_memory import PodMemory
 from kubesaga.executors.pod_outcome import may_still_run
 from kubesaga.kube.client import KubeClient
@@ -29,6 +30,12 @@ _log = logging.getLogger(__name__)
 
 _REFUSALS: Final = frozenset({400, 403, 404, 413, 422})
 """Answers to a creation that the same pod will get again: the others are about the moment, not about the pod."""
+_QUOTA: Final = re.compile(r"\b(?:exceeded|failed) quota: ")
+"""The words of Kubernetes' ResourceQuota admission plugin."""
+_LIMIT_RANGE: Final = re.compile(
+    r"\b(?:minimum|maximum) \S+ usage per (?:Container|Pod) is |\blimit to request ratio per "
+)
+"""The words of its LimitRanger."""
 _RELEASE_TRIES: Final = 5
 _ACCOUNT_TRIES: Final = 8
 """How often a creation is repeated for want of the namespace's `default` ServiceAccount."""
@@ -43,13 +50,13 @@ class PodExecutor:
         informer: Memory,
         wake: Wake,
         *,
-        default_image_pull_policy: str = "",
+        defaults: PodDefaults = NO_DEFAULTS,
         max_output_bytes: int = 65536,
     ) -> None:
         """`client` writes (better fenced); `informer` watches the pods that bear our managed-by label."""
         self._client = client
         self._informer = informer
-        self._default_image_pull_policy = default_image_pull_policy
+        self._defaults = defaults
         self._memory = PodMemory(wake, max_output_bytes=max_output_bytes)
         self._without_account: Counter[AttemptId] = Counter()
         informer.on_change(self._memory.on_change)
@@ -61,7 +68,7 @@ class PodExecutor:
         identity = Identity(run=attempt.run, attempt=attempt.id)
         if self._memory.knows(identity):
             return
-        wanted = build_pod(attempt, default_image_pull_policy=self._default_image_pull_policy)
+        wanted = build_pod(attempt, self._defaults)
         if isinstance(wanted, Failed):
             self._memory.keep(identity, wanted)
             return
@@ -80,7 +87,12 @@ class PodExecutor:
 
     async def stop(self, attempt: AttemptId, run: RunKey, reason: str) -> None:
         """Delete the attempt's pod, with its grace period; the finalizer holds it. See `Executor.stop`."""
-        pod = await self._find(Identity(run=run, attempt=attempt))
+        identity = Identity(run=run, attempt=attempt)
+        if self._memory.postponed(attempt):
+            told = f"it was told to stop ({reason}) before it could begin"
+            self._memory.keep(identity, Failed(reason=Reason.POD_DELETED, message=told))
+            return
+        pod = await self._find(identity)
         if pod is None or pod["metadata"].get("deletionTimestamp") is not None:
             return
         _log.info("stopping pod %s/%s: %s", run.namespace, pod["metadata"]["name"], reason)
@@ -109,6 +121,9 @@ class PodExecutor:
         except ApiError as error:
             if error.status not in _REFUSALS or self._may_wait_for_account(identity, wanted, error):
                 raise
+            if (why := _may_pass(error)) is not None:
+                self._memory.postpone(identity, why, error.message)
+                return None
             self._memory.keep(identity, _rejected(error))
             pod = None
         self._without_account.pop(identity.attempt, None)
@@ -210,8 +225,17 @@ def _removal(uid: str, position: int) -> list[dict[str, str]]:
     ]
 
 
+def _may_pass(error: ApiError) -> Reason | None:
+    """Return what of the namespace does not allow the pod now, though it may tomorrow; None: something else refused it."""
+    if not isinstance(error, Forbidden):
+        return None
+    if _QUOTA.search(error.message):
+        return Reason.QUOTA_EXCEEDED
+    return Reason.LIMIT_RANGE if _LIMIT_RANGE.search(error.message) else None
+
+
 def _rejected(error: ApiError) -> Failed:
-    """A quota, missing rights or a missing ServiceAccount may be mended; a pod that breaks a rule stays the same."""
+    """Missing rights or a missing ServiceAccount may be mended; a pod that breaks a rule stays the same."""
     lasting = "violates PodSecurity" in error.message or error.has_cause("NamespaceTerminating")
     retryable = isinstance(error, Forbidden) and not lasting
     return Failed(reason=Reason.POD_REJECTED, message=error.message or str(error), retryable=retryable)

@@ -61,7 +61,7 @@ class Informer:
         page: int = 500,
         longest_pause: float = 30.0,
         look_interval: float | None = None,
-        missed: Callable[[int], None] | None = None,
+        missed: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """`random` gives a number from 0 up to 1; `silence`, `longest_pause`, `look_interval` and the clock are seconds.
 
@@ -182,8 +182,7 @@ class Informer:
                 _log.warning(
                     "the watch has not told of %d changes of %s; they are known now", count, self._resource.plural
                 )
-                if self._missed is not None:
-                    self._missed(count)
+                self._missed(count)
 
     async def _keep_following(self) -> None:
         while True:

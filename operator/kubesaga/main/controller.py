@@ -19,6 +19,7 @@ import kopf
 
 from kubesaga import __version__
 from kubesaga.api.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL
+from kubesaga.api.work import ResourceList, Resources
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
@@ -42,6 +43,7 @@ from kubesaga.executors.egress import EgressGuard, SystemLookup
 from kubesaga.executors.egress_policy import EgressPolicy
 from kubesaga.executors.handlers import HandlerExecutor
 from kubesaga.executors.http import HttpExecutor
+from kubesaga.executors.pod_manifest import PodDefaults
 from kubesaga.executors.pods import PodExecutor
 from kubesaga.executors.registry import handlers as registered_handlers
 from kubesaga.executors.registry import load_handlers
@@ -347,10 +349,21 @@ async def _executors(
     )  # fmt: skip
     http = HttpExecutor(guard, wake, settings)
     pod = PodExecutor(
-        client, pods, wake, default_image_pull_policy=settings.default_image_pull_policy,
+        client, pods, wake, defaults=pod_defaults_of(settings),
         max_output_bytes=settings.max_output_bytes,
     )  # fmt: skip
     return [handlers, http], {Kind.POD: pod, Kind.HANDLER: handlers, Kind.HTTP: http}
+
+
+def pod_defaults_of(settings: Settings) -> PodDefaults:
+    """Return what the administrator gives pods that say nothing of it."""
+
+    def amounts(given: tuple[str, ...]) -> ResourceList | None:
+        return ResourceList(**dict(amount.split("=") for amount in given)) if given else None
+
+    requests, limits = amounts(settings.default_pod_requests), amounts(settings.default_pod_limits)
+    resources = Resources(requests=requests, limits=limits) if requests or limits else None
+    return PodDefaults(image_pull_policy=settings.default_image_pull_policy, resources=resources)
 
 
 def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync) -> None:

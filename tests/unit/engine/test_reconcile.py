@@ -353,3 +353,14 @@ def test_an_interrupted_attempt_that_fails_may_have_had_its_effect_before() -> N
     assert decision.status.activities["reserve"].in_doubt
     decision = decide(snapshot(TWO, {"reserve": running()}, {"reserve": went_wrong()}))
     assert not decision.status.activities["reserve"].in_doubt
+
+
+def test_an_attempt_that_cannot_begin_says_why_and_is_tried_again_without_being_charged() -> None:
+    spec = definition(pod("pack"))
+    full = Observation(stage=Stage.WAITING, reason=Reason.QUOTA_EXCEEDED, message="no room", begun=False, held=True)
+    snap = snapshot(spec, {"pack": running(worker=None)}, {"pack": full})
+    decision = decide(snap, 3600)
+    assert (phases(decision), deeds(decision)) == ({"pack": "Running"}, ["start pack#1"])
+    known = decision.status.activities["pack"]
+    assert (known.reason, known.message, known.attempt, known.failures) == (Reason.QUOTA_EXCEEDED, "no room", 1, None)
+    assert decision.wake_at == START + timedelta(seconds=3610)

@@ -204,7 +204,6 @@ async def test_a_foreign_pod_that_the_watch_told_of_first_is_forgotten(world: Wo
             False,
             id="a namespace that is being deleted",
         ),
-        pytest.param(Forbidden(403, "Forbidden", "exceeded quota: pods"), True, id="a quota"),
         pytest.param(Forbidden(403, "Forbidden", "cannot create resource pods"), True, id="missing rights"),
     ],
 )
@@ -219,6 +218,49 @@ async def test_a_refused_pod_is_an_end_with_the_servers_words(world: World, erro
     await world.release()
     assert world.seen is None
     assert len(world.server.calls) == 1, "there is nothing to release in the cluster"
+
+
+FULL = 'pods "x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2'
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(FULL, Reason.QUOTA_EXCEEDED, id="a quota that is used up"),
+        pytest.param('pods "x" is forbidden: failed quota: few: must specify limits.cpu', Reason.QUOTA_EXCEEDED, id="a quota that asks for limits"),
+        pytest.param('pods "x" is forbidden: maximum cpu usage per Container is 1, but limit is 2', Reason.LIMIT_RANGE, id="more than a LimitRange allows"),
+        pytest.param('pods "x" is forbidden: [minimum memory usage per Pod is 1Gi, but request is 8]', Reason.LIMIT_RANGE, id="less than it asks for"),
+        pytest.param('pods "x" is forbidden: cpu max limit to request ratio per Container is 2, but', Reason.LIMIT_RANGE, id="a ratio it does not allow"),
+    ],
+)  # fmt: skip
+async def test_what_the_namespace_does_not_allow_now_is_waited_for(world: World, message, reason):
+    world.server.fail("create", Forbidden(403, "Forbidden", message))
+    await world.start()
+    assert world.seen == Observation(stage=Stage.WAITING, reason=reason, message=message, begun=False, held=True)
+    assert world.woken == [RUN]
+    assert world.executor.runs_at(RUN) == {UID}
+    await world.start()
+    await world.settle()
+    assert world.seen.begun, "asked again, the server has room"
+    assert len(world.server.pods) == 1
+
+
+async def test_what_is_still_not_allowed_wakes_nobody(world: World):
+    for _ in range(2):
+        world.server.fail("create", Forbidden(403, "Forbidden", FULL))
+        await world.start()
+    assert world.woken == [RUN]
+
+
+async def test_what_could_not_begin_can_be_stopped(world: World):
+    world.server.fail("create", Forbidden(403, "Forbidden", FULL))
+    await world.start()
+    await world.executor.stop(ATTEMPT.id, RUN, "Cancelled")
+    told = "it was told to stop (Cancelled) before it could begin"
+    assert world.seen.outcome == Failed(reason=Reason.POD_DELETED, message=told)
+    await world.release()
+    assert world.seen is None
+    assert len(world.server.calls) == 1, "there is nothing to stop or release in the cluster"
 
 
 @pytest.mark.parametrize(

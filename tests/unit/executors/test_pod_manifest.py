@@ -15,9 +15,10 @@ from tests.unit.executors.pod_objects import RUN, UID, attempt_of
 
 from kubesaga.api.names import Deed, pod_name
 from kubesaga.api.reasons import Reason
+from kubesaga.api.work import Resources
 from kubesaga.engine.attempt import Failed, RunKey
 from kubesaga.executors.pod_identity import identify
-from kubesaga.executors.pod_manifest import MAX_VARIABLE_BYTES, build_pod, literal, params_json, spec_hash
+from kubesaga.executors.pod_manifest import MAX_VARIABLE_BYTES, PodDefaults, build_pod, literal, params_json, spec_hash
 
 FULL = {
     "command": ["sh", "-c"],
@@ -163,7 +164,7 @@ def test_kubernetes_knows_every_field(version):
     ],
 )
 def test_image_pull_policy(own, default, expected):
-    pod = build_pod(attempt_of(image_pull_policy=own), default_image_pull_policy=default)
+    pod = build_pod(attempt_of(image_pull_policy=own), PodDefaults(image_pull_policy=default))
     assert container(pod).get("imagePullPolicy") == expected
 
 
@@ -249,7 +250,7 @@ def test_the_hash_tells_attempts_apart(change, same):
 
 
 def test_the_hash_does_not_depend_on_the_operators_settings():
-    always, never = (build_pod(attempt_of(), default_image_pull_policy=policy) for policy in ("Always", "Never"))
+    always, never = (build_pod(attempt_of(), PodDefaults(image_pull_policy=policy)) for policy in ("Always", "Never"))
     assert always["metadata"]["annotations"] == never["metadata"]["annotations"]
 
 
@@ -309,3 +310,42 @@ def test_nothing_comes_from_labels_or_annotations_of_others():
     marks = [*metadata["labels"], *metadata["annotations"]]
     assert all(mark.startswith(("kubesaga.dev/", "app.kubernetes.io/managed-by")) for mark in marks)
     assert metadata["namespace"] == RUN.namespace
+
+
+def test_where_and_as_whom_a_pod_runs():
+    asked = {
+        "nodeSelector": {"disk": "ssd"}, "priorityClassName": "batch",
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "batch", "effect": "NoSchedule"}],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 1000},
+    }  # fmt: skip
+    spec = build_pod(attempt_of(**asked))["spec"]
+    assert {name: spec[name] for name in ("nodeSelector", "priorityClassName", "tolerations")} == {
+        name: asked[name] for name in ("nodeSelector", "priorityClassName", "tolerations")
+    }
+    assert spec["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}, **asked["securityContext"]}
+
+
+DEFAULTS = Resources.model_validate(
+    {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "given"),
+    [
+        pytest.param(None, DEFAULTS.wire(), id="a pod that says nothing gets the administrator's"),
+        pytest.param({"limits": {"cpu": "2"}}, {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "512Mi"}},
+                     id="field by field"),
+        pytest.param({"requests": {"cpu": "4"}}, {"requests": {"cpu": "4", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+                     id="a default limit gives way to a higher request"),
+        pytest.param({"limits": {"memory": "32Mi"}}, {"requests": {"cpu": "100m"}, "limits": {"cpu": "1", "memory": "32Mi"}},
+                     id="a default request gives way to a lower limit"),
+    ],
+)  # fmt: skip
+def test_resources_that_are_not_given_are_the_administrators(own, given):
+    attempt = attempt_of(resources=own)
+    pod = build_pod(attempt, PodDefaults(resources=DEFAULTS))
+    assert container(pod)["resources"] == given
+    assert spec_hash(attempt) == pod["metadata"]["annotations"]["kubesaga.dev/spec-hash"], (
+        "other defaults make no other attempt"
+    )
