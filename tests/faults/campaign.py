@@ -100,11 +100,16 @@ async def play_all(
 
 async def play(lane: Lane, case: Case) -> Result:
     """Play one case and check its record."""
-    if not case.alone:
-        await lane.let_all_lead()
-    record = await lane.play(
-        case.plan, sagas=case.sagas, during=case.during, patience=case.patience, alone=case.alone
-    )  # fmt: skip
+    try:
+        if not case.alone:
+            await lane.let_all_lead()
+        record = await lane.play(
+            case.plan, sagas=case.sagas, during=case.during, patience=case.patience, alone=case.alone
+        )  # fmt: skip
+    except AssertionError as error:
+        record = Record(
+            plan=case.title, sagas={}, versions=(), calls=(), effects=(), struck=(), waited_for=str(error)
+        )  # fmt: skip
     found = violations(record)
     odd = unexpected_exits(record, LEASE_LOST, *case.exits)
     if odd:

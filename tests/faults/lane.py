@@ -139,9 +139,13 @@ class Lane:
         await self._until(lambda: all(proxy.watches_all for proxy in self.proxies))
 
     async def _until(self, look: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not look():
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not look():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log = self.operator.log_file.read_text()[-2000:]
+            raise AssertionError(f"no operator watches; this is the end of its log: {log}") from None
 
     def effects(self) -> list[Effect]:
         """Return all effects so far."""
