@@ -43,20 +43,9 @@ class Line:
         except (urllib.error.URLError, TimeoutError) as error:
             raise DemoFailed(f"the desk did not take POST {path}: {error}") from error
 
-    def open_ticket(self, ticket: str, title: str) -> None:
-        """Open a ticket, unless it is there from the last time."""
-        if all(known["id"] != ticket for known in get("/tickets")["tickets"]):
-            self.post("/tickets", {"id": ticket, "title": title, "priority": "high"})
-
-    @contextmanager
-    def refusing(self, path: str, status: int) -> Iterator[None]:
-        """Let the desk refuse POSTs to one path; afterwards it takes them again."""
-        fault = {"path": path, "method": "POST", "status": status}
-        self.post("/faults", {**fault, "times": -1})
-        try:
-            yield
-        finally:
-            self.post("/faults", {**fault, "times": 0})
+    def refuse(self, path: str, status: int, times: int = -1) -> None:
+        """Let the desk refuse POSTs to one path: -1: all of them, 0: none any more."""
+        self.post("/faults", {"path": path, "method": "POST", "status": status, "times": times})
 
 
 @contextmanager

@@ -28,7 +28,10 @@ def play() -> None:
     kubectl("apply", "--validate=false", "-f", "crds")
     _install_desk_namespace()
     _install_operator()
-    say("3. A ticket desk: a small HTTP service with a database, in namespace support")
+    say(
+        "3. A ticket desk: a small HTTP service with a database, in namespace support; a fresh one, which remembers nothing"
+    )
+    kubectl("-n", "support", "delete", "deployment", "desk", "--ignore-not-found", "--wait", quiet=True)
     kubectl("apply", "-f", f"{DESK}/manifests")
     kubectl("-n", "support", "rollout", "status", "deployment/desk", "--timeout=120s")
     say("4. The Workflow: notify the team, assign an agent, set the SLA (that one in a pod); if that fails, undo it")

@@ -27,10 +27,11 @@ def check_first(done: Run) -> None:
 def second(hint: str) -> Run:
     """Let the SLA of ticket T-666 be refused, and see the assignment undone."""
     with desk.called() as line:
-        line.open_ticket("T-666", "The printer is on fire")
-        with line.refusing("/tickets/T-666/sla", 422):
-            run.start(f"{_FILES}/run-2.yaml", "ticket-t-666")
-            undone = run.follow("ticket-t-666", "Compensated", hint)
+        line.post("/tickets", {"id": "T-666", "title": "The printer is on fire", "priority": "high"})
+        line.refuse("/tickets/T-666/sla", 422)
+        run.start(f"{_FILES}/run-2.yaml", "ticket-t-666")
+        undone = run.follow("ticket-t-666", "Compensated", hint)
+        line.refuse("/tickets/T-666/sla", 422, times=0)
     run.tell(undone)
     _expect("the activities of ticket-t-666", run.phases_of(undone), {
         "notify_team": "Succeeded", "assign_agent": "Compensated", "set_sla": "Failed", "audit": "Succeeded",
