@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from kubesaga.api.canonical import revision_name
-from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.names import WORKFLOW_LABEL, label_value
+from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.reasons import Reason
 from kubesaga.controller.pins import Pins
 from kubesaga.engine.attempt import RunKey

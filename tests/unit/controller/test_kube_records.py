@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
-from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller import loader
+from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.records import Conflict
 from kubesaga.engine.snapshot import Run
 from kubesaga.kube.errors import ServerUnavailable

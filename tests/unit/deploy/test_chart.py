@@ -162,7 +162,7 @@ OTHER_SETTINGS: Object = {
     "egressAllow": ["*.example.com", "10.0.0.0/8:443"], "httpTimeout": 5,
     "maxOutputBytes": 1000000, "maxRunBytes": 1500000,
     "podStartTimeout": 60, "stopTimeout": 10, "maxInterruptions": 1, "defaultImagePullPolicy": "Always", "workers": 8,
-    "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "httpPort": 9090,
+    "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "retentionInterval": 3600, "httpPort": 9090,
     "httpHost": "::", "logLevel": "debug", "logFormat": "text",
 }  # fmt: skip
 
