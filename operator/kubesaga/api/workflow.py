@@ -146,11 +146,11 @@ class WorkflowSpec(Model):
     ttl_after_finished: Duration | None = None
     """How long a finished run stays, counted from its completion; then it is deleted with its pods. Unset: for ever."""
     successful_runs_history_limit: HistoryLimit | None = None
-    """How many runs that are Succeeded stay; the oldest beyond are deleted. Unset: all. Not in a run's own spec."""
+    """How many runs that are Succeeded stay; the oldest beyond that are deleted. Unset: all. Not in a run's own spec."""
     failed_runs_history_limit: HistoryLimit | None = None
     """The same for runs that finished in any other phase."""
     revision_history_limit: HistoryLimit = 10
-    """How many old revisions stay that no run works from and none worked from. Not in a run's own spec."""
+    """How many old revisions stay that no stored run names, beside those that one names and the current one. Not in a run's own spec."""
 
 
 class WorkflowStatus(Model):
