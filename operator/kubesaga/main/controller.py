@@ -32,6 +32,7 @@ from kubesaga.controller.probes import Probes
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.resync import Resync, Watched
+from kubesaga.controller.retention import Retention
 from kubesaga.controller.watches import registry_of, settings_of
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
@@ -206,7 +207,8 @@ async def _lead(base: _Base, elector: Elector) -> None:
     async with AsyncExitStack() as stack:
         evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
         records = KubeRecords(client)
-        definitions = Definitions(_workflow_reader(client), Revisions(client), evaluator)
+        revisions = Revisions(client)
+        definitions = Definitions(_workflow_reader(client), revisions, evaluator)
         poster = EventPoster(
             client, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, instance=settings.identity
         )  # fmt: skip
@@ -237,12 +239,16 @@ async def _lead(base: _Base, elector: Elector) -> None:
             client, watched, namespaces=settings.namespaces, missed=base.metrics.missed_events.inc,
             clock=clock, interval=settings.resync_interval,
         )  # fmt: skip
+        retention = Retention(
+            client, records, definitions, revisions, namespaces=settings.namespaces,
+            deleted=base.metrics.on_deleted, clock=clock, interval=settings.retention_interval,
+        )  # fmt: skip
         _observe(base, records, runs, pods, resync)
         await _work(
             base,
             [elector.run(), pods.run()],
             pods.wait_synced(),
-            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run()],
+            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run(), retention.run()],
             _Shell(records, runs, workflows, actions, answering),
         )
 
