@@ -83,6 +83,9 @@ class Settings:
     resync_interval: float = 60.0
     """How often the live runs are listed and compared with what the watch has told."""
 
+    retention_interval: float = 60.0
+    """How often finished runs and old revisions are looked at, and those whose time is over deleted, 20 a second at most."""
+
     http_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0: any free port."""
 
@@ -149,6 +152,7 @@ _AMOUNT = re.compile(
 _POSITIVE = (
     "lease_duration", "handler_threads", "http_timeout", "max_output_bytes", "max_run_bytes", "pod_start_timeout",
     "stop_timeout", "max_interruptions", "workers", "cel_processes", "cel_deadline", "resync_interval",
+    "retention_interval",
 )  # fmt: skip
 
 _FOREIGN = frozenset(

@@ -29,6 +29,8 @@ from tests.cluster.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FINISHED = ("Succeeded", "Failed", "Compensated", "Cancelled", "Terminated")
+_IMPORTED = ("operator", "tests/cluster", "examples/handlers", "examples/saga")
+"""Where the operator under test finds itself, and handlers."""
 OURS = "kubesaga.dev/"
 """What all our labels and finalizers begin with."""
 UNTIL_STOPPED = "trap 'exit 1' TERM; sleep 1000 & wait"
@@ -293,7 +295,7 @@ class Operator:
         self.stop()
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'tests' / 'cluster'}:{ROOT / 'examples' / 'handlers'}",
+            "PYTHONPATH": ":".join(str(ROOT / folder) for folder in _IMPORTED),
             "KUBESAGA_NAMESPACES": self.cluster.namespace,
             "KUBESAGA_LEASE_NAMESPACE": self.cluster.namespace,
             "KUBESAGA_IDENTITY": "operator-0",

@@ -32,13 +32,17 @@ def show(command: str) -> None:
     print(f"\033[36m$ {command}\033[0m" if _COLOUR else f"$ {command}", flush=True)
 
 
+def kubectl_program() -> list[str]:
+    """Return the words with which kubectl is called as the cluster's administrator."""
+    return [shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl")), "--kubeconfig", str(KUBECONFIG)]
+
+
 def kubectl(*words: str, stdin: str | None = None, quiet: bool = False) -> str:
-    """Run kubectl as the cluster's administrator; return what it printed. Raises DemoFailed."""
-    program = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
+    """Run kubectl as the cluster's administrator, in the checkout; return what it printed. Raises DemoFailed."""
     if not quiet:
         show(f"kubectl {' '.join(words)}")
     done = subprocess.run(
-        [program, "--kubeconfig", str(KUBECONFIG), *words], input=stdin, capture_output=True, text=True, check=False
+        [*kubectl_program(), *words], input=stdin, capture_output=True, text=True, check=False, cwd=ROOT
     )
     if done.returncode != 0:
         raise DemoFailed(f"kubectl {' '.join(words)}: {done.stderr.strip()}")

@@ -3,8 +3,11 @@
 {{- /* What the operator may do in each namespace that it serves: the same list for a ClusterRole and for Roles. */ -}}
 {{- define "kubesaga.operatorRules" -}}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns]
+  resources: [workflows]
   verbs: [get, list, watch, patch]
+- apiGroups: [kubesaga.dev]  # delete: finished runs, when they have been kept as long as their Workflow says
+  resources: [workflowruns]
+  verbs: [get, list, watch, patch, delete]
 - apiGroups: [kubesaga.dev]  # delete: some clusters ask for it where an owner reference is set (OwnerReferencesPermissionEnforcement)
   resources: [workflowactions]
   verbs: [get, list, watch, patch, delete]
@@ -25,7 +28,7 @@
   verbs: [get, create, patch]
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, create]
+  verbs: [get, list, create, delete]
 - apiGroups: [""]  # to see that a namespace is going away; in a Role: its own namespace
   resources: [namespaces]
   verbs: [get]

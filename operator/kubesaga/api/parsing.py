@@ -35,8 +35,7 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "concurrency", "ttlAfterFinished", "successfulRunsHistoryLimit",
-         "failedRunsHistoryLimit", "revisionHistoryLimit", "tracing", "logging")
+        ("suspend", "triggers", "concurrency", "tracing", "logging")
     ),
     Activity: frozenset(
         ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",

@@ -25,6 +25,10 @@ from kubesaga.api.work import Resources, Work
 MAX_ACTIVITIES = 500
 
 
+HistoryLimit = Annotated[int, Field(ge=0, le=100_000)]
+"""How many of something are kept. etcd is no archive: beyond this somebody means "all", which is no limit at all."""
+
+
 class InputType(StrEnum):
     """The JSON type of an input."""
 
@@ -139,6 +143,14 @@ class WorkflowSpec(Model):
     """What becomes of a live run that is deleted. Compensate: it is stopped and undone, then it goes. Abandon: it is stopped and left as it is."""
     timeout: Duration | None = None
     """Longest time of a whole run, from its start. `finally` has the same time again, from its own start."""
+    ttl_after_finished: Duration | None = None
+    """How long a finished run stays, counted from its completion; then it is deleted with its pods. Unset: for ever."""
+    successful_runs_history_limit: HistoryLimit | None = None
+    """How many runs that are Succeeded stay; the oldest beyond that are deleted. Unset: all. Not in a run's own spec."""
+    failed_runs_history_limit: HistoryLimit | None = None
+    """The same for runs that finished in any other phase."""
+    revision_history_limit: HistoryLimit = 10
+    """How many old revisions stay that no stored run names, beside those that one names and the current one. Not in a run's own spec."""
 
 
 class WorkflowStatus(Model):

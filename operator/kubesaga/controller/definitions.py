@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from kubesaga.api.canonical import revision_name
+from kubesaga.api.names import WORKFLOW_LABEL, label_value
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.reasons import Reason
+from kubesaga.controller.pins import Pins
+from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
@@ -26,8 +29,8 @@ Spec = dict[str, Any]
 class Revisions(Protocol):
     """Immutable copies of specs, named by their content."""
 
-    async def ensure(self, namespace: str, owner_name: str, spec: Spec) -> str:
-        """Make sure that there is a revision of this spec; return its name."""
+    async def ensure(self, namespace: str, owner_name: str, spec: Spec, labels: Mapping[str, str] | None = None) -> str:
+        """Make sure that there is a revision of this spec; return its name. `labels` are put on a new one."""
 
     async def read(self, namespace: str, name: str) -> Mapping[str, Any]:
         """Return the spec. Raises DefinitionMissing."""
@@ -44,6 +47,8 @@ class Definitions:
         self._read_workflow = read_workflow
         self._revisions = revisions
         self._evaluator = evaluator
+        self.pins = Pins()
+        """The revisions that passes under way rely on; `release` ends that."""
         self._compiled: OrderedDict[tuple[str, str], Definition] = OrderedDict()
         self._reading: dict[tuple[str, str], asyncio.Future[Spec | None]] = {}
         self._next: dict[tuple[str, str], asyncio.Future[Spec | None]] = {}
@@ -63,6 +68,15 @@ class Definitions:
             told = f"spec.workflowRef.name: there is no Workflow {name!r} in namespace {run.key.namespace!r}"
             return Unusable(reason=Reason.WORKFLOW_NOT_FOUND, message=told), None
         return await self._current(run, name, name, spec)
+
+    def forget(self, namespace: str, revision: str) -> None:
+        """A revision is about to be deleted: who needs it must look whether it is there."""
+        self._compiled.pop((namespace, revision), None)
+
+    async def of_source(self, run: Run, revision: str, name: str) -> tuple[Definition | Unusable, str | None]:
+        """Return what a run that begins as a replay works from: the revision of its source, a run of the Workflow `name`."""
+        self.pins.pin(run.key.namespace, revision, run.key)
+        return await self.of_revision(run.key.namespace, revision, name)
 
     async def of_revision(self, namespace: str, revision: str, name: str) -> tuple[Definition | Unusable, str | None]:
         """Return what a revision defines and its name again; `name` is the Workflow's."""
@@ -85,16 +99,20 @@ class Definitions:
             raise InvalidSpec(problems)
         return compile_definition(name, spec)
 
-    async def pin(self, namespace: str, owner: str, name: str, document: Spec) -> tuple[Definition, str]:
+    async def pin(
+        self, namespace: str, owner: str, name: str, document: Spec, *, run: RunKey | None = None
+    ) -> tuple[Definition, str]:
         """Return the definition of a document and the name of its revision, which is there when this returns.
 
+        For a `run` it stays there until `pins.release`, and then as long as the run names it.
         Raises InvalidSpec before anything is stored: what is not valid leaves nothing behind.
         """
         revision = revision_name(owner, document)
         definition = self._compiled.get((namespace, revision))
         if definition is None:
             definition = await self.check(name, document)
-        await self._revisions.ensure(namespace, owner, document)
+        self.pins.pin(namespace, revision, run)
+        await self._revisions.ensure(namespace, owner, document, {WORKFLOW_LABEL: label_value(name)} if name else {})
         self._keep(namespace, revision, definition)
         return definition, revision
 
@@ -102,7 +120,7 @@ class Definitions:
         self, run: Run, owner: str, name: str, document: Spec
     ) -> tuple[Definition | Unusable, str | None]:
         try:
-            return await self.pin(run.key.namespace, owner, name, document)
+            return await self.pin(run.key.namespace, owner, name, document, run=run.key)
         except InvalidSpec as error:
             where = f"Workflow {name}: " if name else ""
             return Unusable(reason=Reason.INVALID_SPEC, message=f"{where}{error}"), None

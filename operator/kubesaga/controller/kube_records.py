@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
+from kubesaga.controller.marks import finished_marks
 from kubesaga.controller.records import Body, Conflict
 from kubesaga.controller.status_patch import json_patch, merge_patch, merge_patch_suffices
 from kubesaga.engine.attempt import RunKey
@@ -66,6 +67,19 @@ class KubeRecords:
             for activity in ((body.get("status") or {}).get("activities") or {}).values():
                 yield key.namespace, activity.get("phase", "Pending")
 
+    def named_revisions(self) -> Iterator[tuple[str, str]]:
+        """Yield namespace and name of the revision of each live run in memory that has begun."""
+        for key, body in self._bodies.items():
+            if revision := (body.get("status") or {}).get("workflowRevision"):
+                yield key.namespace, revision
+
+    def about_to_replay(self) -> Iterator[RunKey]:
+        """Yield the runs that others in memory are to replay and have not begun to: they are still needed."""
+        for key, body in self._bodies.items():
+            source = ((body.get("spec") or {}).get("replayOf") or {}).get("run")
+            if source and not (body.get("status") or {}).get("phase"):
+                yield RunKey(namespace=key.namespace, name=source)
+
     def is_confirmed(self, run: Run) -> bool:
         """Tell whether this version came from the API server by a quorum read, or as the answer to our own write."""
         return self._confirmed.get(run.key) == run.version
@@ -106,7 +120,7 @@ class KubeRecords:
 
     async def tidy(self, run: Run) -> None:
         """Take our finalizer off and mark the run finished, in one write."""
-        metadata: dict[str, Any] = {"resourceVersion": run.version, "labels": {FINISHED_LABEL: "true"}}
+        metadata: dict[str, Any] = {"resourceVersion": run.version, **finished_marks(run)}
         if run.claimed:
             metadata["finalizers"] = list(run.finalizers)
         # Before the write: its echo may arrive before its answer.

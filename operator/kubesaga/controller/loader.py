@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from kubesaga.api.fields import parse_time
-from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
+from kubesaga.api.names import FINISHED_LABEL, REVISION_LABEL, RUN_FINALIZER
 from kubesaga.api.parsing import parse_run_spec, parse_status
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import WorkflowRunSpec
@@ -62,7 +62,7 @@ class Loader:
         body = await self._records.read(key, confirmed=confirmed)
         if body is None:
             return None
-        run, problem = _run_of(key, body)
+        run, problem = run_of(key, body)
         source = await self._source_of(run) if problem is None else None
         definition, revision = await self._definition_of(run, problem, source)
         observed: dict[AttemptId, Observation] = {}
@@ -79,6 +79,10 @@ class Loader:
         )  # fmt: skip
         return Loaded(snapshot=snapshot, status=body.get("status") or {})
 
+    def release(self, key: RunKey) -> None:
+        """The pass over a run is over: what it relies on stands in the record."""
+        self._definitions.pins.release(key)
+
     async def _source_of(self, run: Run) -> Source | Unusable | None:
         """Return the run that one that has not begun is to replay; None: it replays none."""
         wanted = run.spec.replay_of
@@ -89,7 +93,7 @@ class Loader:
         if body is None:
             told = f"spec.replayOf.run: there is no WorkflowRun {wanted.run!r} in namespace {key.namespace!r}"
             return Unusable(reason=Reason.INVALID_REPLAY, message=told)
-        other, _ = _run_of(key, body)
+        other, _ = run_of(key, body)
         if other.status.workflow_revision is None:
             told = f"spec.replayOf.run: {wanted.run} never started, so there is nothing to replay"
             return Unusable(reason=Reason.INVALID_REPLAY, message=told)
@@ -106,15 +110,14 @@ class Loader:
         if isinstance(source, Unusable):
             return source, None
         if source is not None and source.status.workflow_revision is not None:
-            return await self._definitions.of_revision(
-                run.key.namespace, source.status.workflow_revision, source.workflow
-            )
+            return await self._definitions.of_source(run, source.status.workflow_revision, source.workflow)
         return await self._definitions.of_run(run)
 
 
-def _run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
+def run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
     """Return a body as a Run. A spec that cannot be read is a problem to be recorded; an unreadable status raises."""
     metadata = body["metadata"]
+    labels = metadata.get("labels") or {}
     problem: InvalidSpec | None = None
     try:
         spec = parse_run_spec(body.get("spec") or {})
@@ -134,6 +137,7 @@ def _run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
         deleting="deletionTimestamp" in metadata,
         claimed=RUN_FINALIZER in metadata.get("finalizers", ()),
         finalizers=tuple(name for name in metadata.get("finalizers", ()) if name != RUN_FINALIZER),
-        marked_finished=(metadata.get("labels") or {}).get(FINISHED_LABEL) == "true",
+        marked_revision=labels.get(REVISION_LABEL, ""),
+        marked_finished=labels.get(FINISHED_LABEL) == "true",
     )
     return run, problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -100,7 +100,13 @@ class MemoryRevisions:
     def __init__(self) -> None:
         self._specs: dict[tuple[str, str], dict[str, Any]] = {}
 
-    async def ensure(self, namespace: str, owner_name: str, spec: dict[str, Any]) -> str:
+    async def ensure(
+        self,
+        namespace: str,
+        owner_name: str,
+        spec: dict[str, Any],
+        labels: Mapping[str, str] | None = None,  # noqa: ARG002 - see Revisions
+    ) -> str:
         """Keep a spec; return the name of its revision."""
         name = revision_name(owner_name, spec)
         self._specs[(namespace, name)] = spec

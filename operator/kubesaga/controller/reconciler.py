@@ -12,11 +12,11 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 
-from kubesaga.api.names import WORKFLOW_LABEL, label_value
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.loader import Loaded, Loader
+from kubesaga.controller.marks import begun_labels
 from kubesaga.controller.records import Conflict, Records
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.decision import Decision, Tidy
@@ -59,6 +59,7 @@ class Reconciler:
             _log.debug("%s changed while it was being looked at; it is looked at again", key)
             return self._clock.now()
         finally:
+            self._loader.release(key)
             ABOUT.reset(about)
             self._announcer.passed(self._clock.monotonic() - began)
 
@@ -91,20 +92,18 @@ class Reconciler:
 
     async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
         """Claim a run that goes on, and write its status if it changed. Returns the run at its new version and status."""
-        if not (run.claimed or run.deleting or decision.status.finished):
-            run = replace(
-                run,
-                version=await self._records.claim(run, _labels_of(replace(run, status=decision.status))),
-                claimed=True,
-            )
+        if not (_is_claimed(run, decision) or run.deleting or decision.status.finished):
+            labels = begun_labels(replace(run, status=decision.status))
+            run = replace(run, version=await self._records.claim(run, labels), claimed=True)
         status = decision.status.wire()
         if status != loaded.status:
             run = replace(run, version=await self._records.write_status(run, loaded.status, status))
         return replace(run, status=decision.status)
 
 
-def _labels_of(run: Run) -> dict[str, str]:
-    return {WORKFLOW_LABEL: label_value(run.workflow)} if run.workflow else {}
+def _is_claimed(run: Run, decision: Decision) -> bool:
+    """Tell whether a run bears our finalizer, and the label that keeps the revision which its status is about to name."""
+    return run.claimed and run.marked_revision == (decision.status.workflow_revision or "")
 
 
 def _acts(decision: Decision) -> bool:

@@ -57,6 +57,8 @@ class Run:
     """It bears our finalizer."""
     finalizers: tuple[str, ...] = ()
     """Those of others, which every write of ours must keep."""
+    marked_revision: str = ""
+    """The label that names the revision it works from."""
     marked_finished: bool = False
     """It bears the label that takes finished runs out of the watch."""
 

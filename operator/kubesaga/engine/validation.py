@@ -38,6 +38,9 @@ MAX_SPEC_BYTES: Final = 1024 * 1024
 MAX_PROBLEMS: Final = 100
 """How many problems are told at once: finding the name that was probably meant takes time, for each of them."""
 
+_OF_WORKFLOWS: Final = ("successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit")
+"""Fields of a Workflow's spec that have no meaning in a run's own."""
+
 MAX_DEPTH: Final = 32
 """How deep the author's own values (params, body and the like) may be nested."""
 
@@ -79,6 +82,15 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
             Problem(field_path(path, name), "a replay has that of the run that it repeats; remove it")
             for name, value in (("inputs", spec.inputs), ("event", spec.event))
             if value is not None
+        ]
+    if spec.workflow_spec is not None:
+        found += [
+            Problem(
+                field_path(path, "workflowSpec", name),
+                "is about all runs of a Workflow, and this is a single run; remove it",
+            )
+            for name in _OF_WORKFLOWS
+            if name in spec.workflow_spec
         ]
     if _too_deep(spec.inputs):
         found.append(_nesting(field_path(path, "inputs")))

@@ -7,8 +7,9 @@ deleting or pruning a Workflow must not take away what its live runs work from.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from kubesaga.api.canonical import canonical_json, content_hash, revision_name
@@ -32,6 +33,8 @@ class Revisions:
         self._client = client
         self._specs: OrderedDict[_Key, Mapping[str, Any]] = OrderedDict()
         self._known: OrderedDict[_Key, None] = OrderedDict()
+        self._leaving: dict[_Key, asyncio.Event] = {}
+        """Deletions under way: who needs such a revision waits, and makes it again."""
 
     async def ensure(
         self, namespace: str, owner_name: str, spec: Mapping[str, Any], labels: Mapping[str, str] | None = None
@@ -41,6 +44,7 @@ class Revisions:
         `labels` are added to those that say it is ours. Raises ForeignObject if the name is taken by other content.
         """
         name = revision_name(owner_name, spec)
+        await self._settled((namespace, name))
         if (namespace, name) not in self._known:
             try:
                 await self._client.create(CONTROLLER_REVISIONS, namespace, _body(name, spec, labels or {}))
@@ -57,6 +61,7 @@ class Revisions:
     async def read(self, namespace: str, name: str) -> Mapping[str, Any]:
         """Return the spec that a revision holds. Raises DefinitionMissing, ForeignObject."""
         key = (namespace, name)
+        await self._settled(key)
         spec = self._specs.get(key)
         if spec is None:
             spec = await self._fetch(namespace, name)
@@ -66,15 +71,28 @@ class Revisions:
     async def delete(self, namespace: str, name: str, *, uid: str | None = None) -> None:
         """Delete a revision that no run names and forget it; none is as good. Raises Conflict if it has another uid."""
         self.forget(namespace, name)
+        over = self._leaving[(namespace, name)] = asyncio.Event()
         try:
             await self._client.delete(CONTROLLER_REVISIONS, namespace, name, uid=uid)
         except NotFound:
             return
+        finally:
+            del self._leaving[(namespace, name)]
+            over.set()
 
     def forget(self, namespace: str, name: str) -> None:
         """Look at the API server again next time: the revision was deleted, by whomever."""
         self._specs.pop((namespace, name), None)
         self._known.pop((namespace, name), None)
+
+    def forget_all_but(self, there: Collection[tuple[str, str]]) -> None:
+        """Forget the revisions that are not among these, by namespace and name: somebody has deleted them."""
+        for namespace, name in [key for key in self._known if key not in there]:
+            self.forget(namespace, name)
+
+    async def _settled(self, key: _Key) -> None:
+        while (leaving := self._leaving.get(key)) is not None:
+            await leaving.wait()
 
     async def _fetch(self, namespace: str, name: str) -> Mapping[str, Any]:
         try:

@@ -10,16 +10,14 @@ import random
 import secrets
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import kopf
 
 from kubesaga import __version__
-from kubesaga.api.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL
-from kubesaga.api.work import ResourceList, Resources
+from kubesaga.api.names import API_VERSION
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
@@ -32,33 +30,25 @@ from kubesaga.controller.probes import Probes
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.resync import Resync, Watched
+from kubesaga.controller.retention import Retention
 from kubesaga.controller.watches import registry_of, settings_of
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.definition import Kind
 from kubesaga.engine.snapshot import Run
 from kubesaga.errors import InvalidSettings
-from kubesaga.executors.base import Executor, Wake
-from kubesaga.executors.egress import EgressGuard, SystemLookup
 from kubesaga.executors.egress_policy import EgressPolicy
-from kubesaga.executors.handlers import HandlerExecutor
-from kubesaga.executors.http import HttpExecutor
-from kubesaga.executors.pod_manifest import PodDefaults
-from kubesaga.executors.pods import PodExecutor
-from kubesaga.executors.registry import handlers as registered_handlers
 from kubesaga.executors.registry import load_handlers
-from kubesaga.kube.client import KubeClient, Selection
+from kubesaga.kube.client import KubeClient
 from kubesaga.kube.connection import connect
 from kubesaga.kube.credentials import Credentials
 from kubesaga.kube.errors import NotFound
 from kubesaga.kube.events import EventPoster, Reference
-from kubesaga.kube.informer import Informer
 from kubesaga.kube.informers import Informers
 from kubesaga.kube.lease import Elector, LeaseTiming
-from kubesaga.kube.resources import PODS, WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
+from kubesaga.kube.resources import WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
-from kubesaga.kube.services import KubeServices, api_server_addresses
-from kubesaga.main.process import SystemClock, kubernetes_service, limits_of
+from kubesaga.main.execution import Base, close_all, make_executors, pod_informers
+from kubesaga.main.process import SystemClock, limits_of
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics, Sample
@@ -73,18 +63,6 @@ _LONGEST_SILENCE = 180.0
 
 _LONGEST_WAIT = 300.0
 """Longest time in the queue, in seconds, that a live operator lets a run wait."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Base:
-    """What exists before leadership."""
-
-    settings: Settings
-    clock: SystemClock
-    metrics: Metrics
-    client: KubeClient
-    alive: dict[str, Callable[[], str | None]]
-    ready: dict[str, Callable[[], str | None]]
 
 
 class _Shell:
@@ -136,7 +114,7 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
             on_request=lambda verb, resource, status, took: metrics.on_request(verb, resource.plural, status, took),
         )
         stack.push_async_callback(client.close)
-        base = _Base(
+        base = Base(
             settings=settings, clock=clock, metrics=metrics, client=client,
             alive={}, ready={},
         )  # fmt: skip
@@ -177,7 +155,7 @@ async def _end_what_is_left() -> None:
         await asyncio.wait(left, timeout=0.25)
 
 
-def _elector(base: _Base) -> Elector:
+def _elector(base: Base) -> Elector:
     settings = base.settings
     duration = settings.lease_duration
 
@@ -199,21 +177,22 @@ def _elector(base: _Base) -> Elector:
     )
 
 
-async def _lead(base: _Base, elector: Elector) -> None:
+async def _lead(base: Base, elector: Elector) -> None:
     """Be the operator: build everything, start it in order, and work until told to stop."""
     settings, clock = base.settings, base.clock
     client = base.client.fenced(elector.valid_for)
     async with AsyncExitStack() as stack:
         evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
         records = KubeRecords(client)
-        definitions = Definitions(_workflow_reader(client), Revisions(client), evaluator)
+        revisions = Revisions(client)
+        definitions = Definitions(_workflow_reader(client), revisions, evaluator)
         poster = EventPoster(
             client, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, instance=settings.identity
         )  # fmt: skip
         stack.push_async_callback(poster.close)
-        pods = _pod_informers(base, client)
-        in_process, executors = await _executors(base, client, pods, wake=lambda key: runs.add(key))
-        stack.push_async_callback(_close, in_process)
+        pods = pod_informers(base, client)
+        in_process, executors = await make_executors(base, client, pods, wake=lambda key: runs.add(key))
+        stack.push_async_callback(close_all, in_process)
         actions = KubeActions(
             client, now=clock.now, wake=lambda key: runs.add(key), look=lambda key: answering.add(key)
         )  # fmt: skip
@@ -237,18 +216,22 @@ async def _lead(base: _Base, elector: Elector) -> None:
             client, watched, namespaces=settings.namespaces, missed=base.metrics.missed_events.inc,
             clock=clock, interval=settings.resync_interval,
         )  # fmt: skip
+        retention = Retention(
+            client, records, definitions, revisions, namespaces=settings.namespaces,
+            deleted=base.metrics.on_deleted, clock=clock, interval=settings.retention_interval,
+        )  # fmt: skip
         _observe(base, records, runs, pods, resync)
         await _work(
             base,
             [elector.run(), pods.run()],
             pods.wait_synced(),
-            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run()],
+            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run(), retention.run()],
             _Shell(records, runs, workflows, actions, answering),
         )
 
 
 async def _work(
-    base: _Base,
+    base: Base,
     first: list[Coroutine[Any, Any, None]],
     synced: Awaitable[None],
     then: list[Coroutine[Any, Any, None]],
@@ -273,7 +256,7 @@ async def _work(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _watch(base: _Base, shell: _Shell) -> None:
+async def _watch(base: Base, shell: _Shell) -> None:
     """Run Kopf until it is told to stop; it takes the signals SIGINT and SIGTERM over."""
 
     async def credentials() -> Credentials:
@@ -320,53 +303,7 @@ def _workflow_reader(client: KubeClient) -> Callable[[str, str], Awaitable[dict[
     return read
 
 
-def _pod_informers(base: _Base, client: KubeClient) -> Informers:
-    selector = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
-
-    def make(namespace: str | None) -> Informer:
-        return Informer(
-            client, PODS, Selection(namespace=namespace, labels=selector), clock=base.clock.monotonic,
-            sleep=base.clock.sleep, random=random.random, look_interval=base.settings.resync_interval,
-            missed=base.metrics.missed_events.inc,
-        )  # fmt: skip
-
-    return Informers(base.settings.namespaces, make)
-
-
-async def _executors(
-    base: _Base, client: KubeClient, pods: Informers, wake: Wake
-) -> tuple[list[HandlerExecutor | HttpExecutor], dict[Kind, Executor]]:
-    """Return the executors that must be closed, and all of them by kind."""
-    settings = base.settings
-    guard = EgressGuard(
-        EgressPolicy(settings.egress_allow, api_server=[*await api_server_addresses(client), *kubernetes_service()]),
-        SystemLookup(),
-        services=KubeServices(client, shuffle=lambda found: random.sample(found, len(found))),
-    )
-    handlers = HandlerExecutor(
-        registered_handlers, wake, monotonic=base.clock.monotonic, threads=settings.handler_threads,
-        max_output_bytes=settings.max_output_bytes,
-    )  # fmt: skip
-    http = HttpExecutor(guard, wake, settings)
-    pod = PodExecutor(
-        client, pods, wake, defaults=pod_defaults_of(settings),
-        max_output_bytes=settings.max_output_bytes,
-    )  # fmt: skip
-    return [handlers, http], {Kind.POD: pod, Kind.HANDLER: handlers, Kind.HTTP: http}
-
-
-def pod_defaults_of(settings: Settings) -> PodDefaults:
-    """Return what the administrator gives pods that say nothing of it."""
-
-    def amounts(given: tuple[str, ...]) -> ResourceList | None:
-        return ResourceList(**dict(amount.split("=") for amount in given)) if given else None
-
-    requests, limits = amounts(settings.default_pod_requests), amounts(settings.default_pod_limits)
-    resources = Resources(requests=requests, limits=limits) if requests or limits else None
-    return PodDefaults(image_pull_policy=settings.default_image_pull_policy, resources=resources)
-
-
-def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync) -> None:
+def _observe(base: Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync) -> None:
     """Add what only exists while leading to metrics and probes."""
     metrics, clock = base.metrics, base.clock
 
@@ -392,8 +329,3 @@ def _observe(base: _Base, records: KubeRecords, runs: Queue, pods: Informers, re
     base.alive["pod watch"] = pod_watch
     base.alive["run watch"] = lambda: None if resync.healthy else "it has missed changes twice in a row"
     base.alive["passes"] = lambda: None if runs.oldest_age < _LONGEST_WAIT else "a run waits for a pass too long"
-
-
-async def _close(in_process: Sequence[HandlerExecutor | HttpExecutor]) -> None:
-    for executor in in_process:
-        await executor.close()

@@ -31,6 +31,13 @@ class Metrics:
             "kubesaga_run_duration_seconds", "From a run's start to its completion.", ["workflow", "phase"],
             buckets=_RUN_BUCKETS, registry=registry,
         )  # fmt: skip
+        self.runs_deleted = Counter(
+            "kubesaga_runs_deleted", "Finished runs that were deleted because their time was over.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.revisions_deleted = Counter(
+            "kubesaga_revisions_deleted", "Revisions that were deleted because nobody needed them.", registry=registry
+        )
         self.activities_ended = Counter(
             "kubesaga_activities_ended", "Activities, undos and fallbacks that ended.",
             ["workflow", "deed", "kind", "phase", "reason"],
@@ -73,6 +80,13 @@ class Metrics:
         self.api_requests.labels(verb, plural, str(status) if status else "none").inc()
         if verb != "watch":
             self.api_duration.labels(verb).observe(seconds)
+
+    def on_deleted(self, why: str | None) -> None:
+        """Count a deletion by retention: of a run, and why; None: of a revision."""
+        if why is None:
+            self.revisions_deleted.inc()
+        else:
+            self.runs_deleted.labels(why).inc()
 
     def exposition(self) -> bytes:
         """Return everything in the Prometheus text format. Takes long enough to be called in a thread."""

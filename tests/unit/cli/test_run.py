@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,26 @@ def test_the_examples_with_pods(kubesaga: Invoke, examples: Path, words: list[st
     assert result.exit_code == 0, result.output
     assert outputs_of(result) == outputs
     assert result.stderr.count("images") == 1
+
+
+@pytest.mark.parametrize(
+    ("fail", "status", "undone"),
+    [
+        pytest.param("", 0, [], id="nothing fails"),
+        pytest.param("flight", 1, [], id="the first one fails: there is nothing to undo"),
+        pytest.param("hotel", 4, ["flight"], id="the hotel fails"),
+        pytest.param("car", 4, ["hotel", "flight"], id="the car fails"),
+        pytest.param("pay", 4, ["car", "hotel", "flight"], id="paying fails"),
+        pytest.param("answer", 4, ["pay", "car", "hotel", "flight"], id="paying is in doubt"),
+    ],
+)
+def test_the_example_of_a_saga_is_undone_backwards(
+    kubesaga: Invoke, examples: Path, fail: str, status: int, undone: list[str]
+) -> None:
+    result = kubesaga("run", examples / "saga" / "workflow.yaml", "--handlers", "trips", "--input", f"fail={fail}")
+    assert result.exit_code == status, result.output
+    assert re.findall(r"^(\w+): .* is (?:cancelled|paid back)$", result.stderr, re.MULTILINE) == undone
+    assert ("in the books: nothing" in result.stderr) is bool(fail)
 
 
 # --- what is given --------------------------------------------------------------------------------------------------

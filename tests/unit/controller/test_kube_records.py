@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kubesaga.api.names import FINISHED_LABEL, RUN_FINALIZER
+from kubesaga.controller import loader
 from kubesaga.controller.kube_records import KubeRecords
-from kubesaga.controller.loader import _run_of
 from kubesaga.controller.records import Conflict
 from kubesaga.engine.snapshot import Run
 from kubesaga.kube.errors import ServerUnavailable
@@ -54,7 +54,7 @@ def records(server: Server) -> KubeRecords:
 async def run_of(records: KubeRecords, **how: bool) -> Run:
     body = await records.read(KEY, **how)
     assert body is not None
-    return _run_of(KEY, body)[0]
+    return loader.run_of(KEY, body)[0]
 
 
 async def test_what_the_watch_told_is_read_from_memory(server: Server, records: KubeRecords) -> None:

@@ -163,7 +163,7 @@ OTHER_SETTINGS: Object = {
     "maxOutputBytes": 1000000, "maxRunBytes": 1500000,
     "podStartTimeout": 60, "stopTimeout": 10, "maxInterruptions": 1, "defaultImagePullPolicy": "Always", "workers": 8,
     "defaultPodRequests": ["cpu=100m", "memory=64Mi"], "defaultPodLimits": ["memory=1Gi"],
-    "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "httpPort": 9090,
+    "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "retentionInterval": 3600, "httpPort": 9090,
     "httpHost": "::", "logLevel": "debug", "logFormat": "text",
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ Grants = dict[str, set[str]]
 
 OPERATOR: Grants = {
     "kubesaga.dev/workflows": {"get", "list", "watch", "patch"},
-    "kubesaga.dev/workflowruns": {"get", "list", "watch", "patch"},
+    "kubesaga.dev/workflowruns": {"get", "list", "watch", "patch", "delete"},
     "kubesaga.dev/workflowactions": {"get", "list", "watch", "patch", "delete"},
     "kubesaga.dev/workflows/status": {"get", "patch"},
     "kubesaga.dev/workflowruns/status": {"get", "patch"},
@@ -29,7 +29,7 @@ OPERATOR: Grants = {
     "/endpoints": {"get"},
     "/events": {"get", "create", "patch"},
     "/namespaces": {"get"},
-    "apps/controllerrevisions": {"get", "list", "create"},
+    "apps/controllerrevisions": {"get", "list", "create", "delete"},
 }
 LEASE: Grants = {
     "coordination.k8s.io/leases": {"create"},

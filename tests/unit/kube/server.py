@@ -154,6 +154,7 @@ class ApiServer:
         if (plural, namespace, name) in self.objects:
             return _status(409, "AlreadyExists", f'{plural} "{name}" already exists')
         obj["metadata"]["namespace"] = namespace
+        obj["metadata"].setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         return _reply(201, await self.put(plural, obj), {})
 
     async def _patch(self, plural: str, known: Object, patch: Object) -> web.StreamResponse:
@@ -163,9 +164,9 @@ class ApiServer:
         return _reply(200, await self.put(plural, _merged(known, patch)), {})
 
     async def _delete(self, plural: str, known: Object, options: Object) -> web.StreamResponse:
-        wanted = (options.get("preconditions") or {}).get("uid")
-        if wanted is not None and wanted != known["metadata"]["uid"]:
-            return _status(409, "Conflict", "the UID in the precondition does not match")
+        for name, wanted in (options.get("preconditions") or {}).items():
+            if wanted != known["metadata"][name]:
+                return _status(409, "Conflict", f"the {name} in the precondition does not match")
         await self.remove(plural, known["metadata"].get("namespace", ""), known["metadata"]["name"])
         return _status(200, "", "")
 

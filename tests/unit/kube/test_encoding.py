@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -36,3 +38,12 @@ def test_what_json_does_not_have_is_refused(dumps: Callable[[Any], bytes]) -> No
 def test_reading_refuses_what_is_not_json() -> None:
     with pytest.raises(ValueError, match="line 1"):
         encoding.loads(b"<html>")
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "[" + "1," * 600_000 + "1]", "[" + "1," * 600_000], ids=["small", "large", "large and cut off"]
+)
+def test_reading_leaves_the_garbage_collector_as_it_was(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert encoding.loads(text)[0] == 1
+    assert gc.isenabled()
