@@ -177,6 +177,7 @@ def test_defaults_are_those_of_the_models() -> None:
         (".compensation.inDoubt", "Undo"),
         (".compensation.activities[].http.method", "GET"),
         (".deletionPolicy", "Compensate"),
+        (".revisionHistoryLimit", 10),
     ]
     assert spec_schema(WorkflowRunSpec)["properties"]["suspend"]["default"] is False
 
