@@ -14,14 +14,14 @@ from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.api.canonical import revision_name
 from kubesaga.api.fields import format_time
-from kubesaga.api.names import FINISHED_LABEL, PHASE_LABEL, REVISION_LABEL, RUN_FINALIZER
+from kubesaga.api.names import FINISHED_LABEL, PHASE_LABEL, REVISION_LABEL, RUN_FINALIZER, WORKFLOW_LABEL
 from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader, run_of
-from kubesaga.controller.marks import finished_marks
+from kubesaga.controller.marks import finished_marks, finished_of
 from kubesaga.controller.pins import Pins
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.retention import PER_SECOND, Retention
@@ -317,6 +317,34 @@ async def test_a_server_that_refuses_is_asked_again_at_the_next_look(shop: Shop)
     looking = asyncio.create_task(shop.retention.run())
     await until(lambda: shop.there() == [])
     looking.cancel()
+
+
+# --- marks ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_is_marked_by_the_writes_that_it_costs_anyway(shop: Shop) -> None:
+    await shop.workflow()
+    await shop.run("a")
+    await shop.passes("a")
+    claim, status, tidy = (request for request in shop.server.requests if request.method == "PATCH")
+    revision = revision_name("order", SPEC)
+    assert claim.json["metadata"]["labels"] == {WORKFLOW_LABEL: "order", REVISION_LABEL: revision}
+    assert status.json["status"]["workflowRevision"] == revision
+    assert tidy.json["metadata"]["labels"][PHASE_LABEL] == "Succeeded"
+    body = shop.server.objects["workflowruns", "shop", "a"]
+    run = finished_of(body["metadata"])
+    assert run is not None
+    assert (run.succeeded, run.workflow, run.revision) == (True, "order", revision)
+    assert format_time(run.completed) == body["status"]["completionTime"]
+
+
+async def test_a_run_that_was_claimed_for_another_revision_is_marked_anew_before_its_status_says_so(shop: Shop) -> None:
+    """The operator died between the two writes, and the Workflow was changed before it came back."""
+    await shop.workflow()
+    await shop.run("a", labels={REVISION_LABEL: "order-before"}, finalizers=[RUN_FINALIZER])
+    await shop.passes("a")
+    claim, status, _ = (request for request in shop.server.requests if request.method == "PATCH")
+    assert claim.json["metadata"]["labels"][REVISION_LABEL] == status.json["status"]["workflowRevision"]
 
 
 # --- revisions ------------------------------------------------------------------------------------------------------
