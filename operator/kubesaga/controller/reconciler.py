@@ -103,7 +103,8 @@ class Reconciler:
 
 def _is_claimed(run: Run, decision: Decision) -> bool:
     """Tell whether a run bears our finalizer, and the label that keeps the revision which its status is about to name."""
-    return run.claimed and run.marked_revision == (decision.status.workflow_revision or "")
+    revision = decision.status.workflow_revision
+    return run.claimed and (revision is None or run.marked_revision == revision)
 
 
 def _acts(decision: Decision) -> bool:

@@ -70,6 +70,8 @@ class _Stored:
     terms: dict[_Workflow, Terms] = field(default_factory=dict)
     finished: dict[_Workflow, list[Finished]] = field(default_factory=lambda: defaultdict(list))
     unmarked: list[RunKey] = field(default_factory=list)
+    new: list[RunKey] = field(default_factory=list)
+    """Live runs that have not begun."""
     named: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Revisions that somebody names, by namespace."""
     unsure: set[str] = field(default_factory=set)
@@ -127,6 +129,9 @@ class Retention:
         await self._list_workflows(stored)
         await self._list_runs(stored)
         revisions = await self._list_revisions()
+        for key in stored.new:
+            # Costs a request only for those that the watch has not told of: one may be about to replay another.
+            await self._records.read(key)
         listed = self._clock.monotonic() - began
         until = began + max(self._interval, 2 * listed)
         turns: list[Callable[[], Awaitable[None]]] = [
@@ -175,7 +180,9 @@ class Retention:
                     stored.unsure.add(namespace)
                 elif not claimed and "deletionTimestamp" not in metadata:
                     stored.finished[namespace, run.workflow].append(run)
-            elif claimed and REVISION_LABEL not in labels:
+            elif not claimed:
+                stored.new.append(RunKey(namespace=namespace, name=metadata["name"]))
+            elif REVISION_LABEL not in labels:
                 stored.unsure.add(namespace)
 
     async def _list_revisions(self) -> list[Revision]:
