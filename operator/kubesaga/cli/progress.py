@@ -81,6 +81,8 @@ class Progress:
         """What stands on the terminal and is to be redrawn."""
         self._now: datetime | None = None
         self._lock = threading.RLock()
+        self._deaf = False
+        """Nobody reads any more."""
 
     def update(self, status: Json, now: datetime) -> None:
         """Show a status on the wire."""
@@ -176,8 +178,14 @@ class Progress:
         return names[first : first + room], len(names) - room
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        if self._deaf:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            # Whoever reads has had enough (`| head`). The run goes on to its end: it has effects that nobody may break off.
+            self._deaf = True
 
 
 class NoProgress(Progress):

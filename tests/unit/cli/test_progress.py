@@ -240,3 +240,23 @@ def test_no_text_does_anything_to_a_terminal() -> None:
 )  # fmt: skip
 def test_the_last_line(fields: dict[str, str], line: str) -> None:
     assert result_line({"metadata": {"name": "r"}, "status": fields}, PLAIN) == line
+
+
+class Closed(io.StringIO):
+    """A stream whose reader has gone, as `| head` does."""
+
+    tries = 0
+
+    def write(self, text: str) -> int:
+        """Fail."""
+        self.tries += 1
+        raise BrokenPipeError
+
+
+def test_a_run_goes_on_though_nobody_reads_of_it_any_more() -> None:
+    stream = Closed()
+    progress = Progress(["a"], stream, PLAIN)
+    progress.update(status(a=activity("Running")), NOW)
+    progress.say("something")
+    progress.close(NOW)
+    assert stream.tries == 1
