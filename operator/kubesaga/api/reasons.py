@@ -26,6 +26,14 @@ class Reason(StrEnum):
     INVALID_INPUT = "InvalidInput"
     INVALID_REPLAY = "InvalidReplay"
     DRY_RUN = "DryRun"
+    QUEUE_TIMEOUT = "QueueTimeout"
+    QUEUE_FULL = "QueueFull"
+    KEY_CONFLICT = "KeyConflict"
+    USED_EXISTING = "UsedExisting"
+    REPLACED = "Replaced"
+    MADE_ROOM = "MadeRoom"
+    AWAITING_SLOT = "AwaitingSlot"
+    AWAITING_KEY = "AwaitingKey"
     WORKFLOW_NOT_FOUND = "WorkflowNotFound"
     REVISION_NOT_FOUND = "RevisionNotFound"
     # an activity, any kind
@@ -40,6 +48,11 @@ class Reason(StrEnum):
     NOT_RETRYABLE = "NotRetryable"
     FALLBACK_SKIPPED = "FallbackSkipped"
     FALLING_BACK = "FallingBack"
+    CIRCUIT_OPEN = "CircuitOpen"
+    BULKHEAD_FULL = "BulkheadFull"
+    BULKHEAD_REJECTED = "BulkheadRejected"
+    BULKHEAD_TIMEOUT = "BulkheadTimeout"
+    RATE_LIMITED = "RateLimited"
     # an undo
     COMPENSATION_TIMEOUT = "CompensationTimeout"
     SKIPPED_BY_ACTION = "SkippedByAction"
@@ -95,6 +108,14 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.INVALID_INPUT: "The run's inputs do not fit the Workflow's; the message names the input.",
     Reason.INVALID_REPLAY: "The run that `replayOf` names cannot be replayed so; the message says why.",
     Reason.DRY_RUN: "Nothing was done; the message says what a replay would do.",
+    Reason.QUEUE_TIMEOUT: "It waited for a slot longer than `concurrency.queuing.timeout`.",
+    Reason.QUEUE_FULL: "As many runs as may be were under way, and `concurrency.queuing.overflow` is Reject.",
+    Reason.KEY_CONFLICT: "A live run has the same `concurrency.key`, and `onConflict` is Reject.",
+    Reason.USED_EXISTING: "A live run has the same `concurrency.key` and does the work; this one did nothing.",
+    Reason.REPLACED: "A newer run with the same `concurrency.key` took the run's place.",
+    Reason.MADE_ROOM: "The run was cancelled to make room for a newer one (`overflow: CancelOldest`).",
+    Reason.AWAITING_SLOT: "As many as may be are under way; it starts when it is its turn.",
+    Reason.AWAITING_KEY: "Another run has the same `concurrency.key`; it starts when that has finished.",
     Reason.WORKFLOW_NOT_FOUND: "There is no Workflow of that name in the run's namespace.",
     Reason.REVISION_NOT_FOUND: "The recorded revision that the run works from was deleted.",
     Reason.ATTEMPT_TIMEOUT: "The attempt took longer than the activity's `timeout`, and was stopped.",
@@ -108,6 +129,11 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.NOT_RETRYABLE: "The handler raised `kubesaga.NotRetryable`: another attempt could not help.",
     Reason.FALLBACK_SKIPPED: "The activity failed for good and was skipped, as its fallback says.",
     Reason.FALLING_BACK: "The activity failed for good; it waits for its fallback, which stands in for it.",
+    Reason.CIRCUIT_OPEN: "The circuit breaker is open: what would be called keeps failing, so it was not called.",
+    Reason.BULKHEAD_FULL: "As many calls as the bulkhead allows are under way; it starts when it is its turn.",
+    Reason.BULKHEAD_REJECTED: "The bulkhead's queue is full, so it was not called.",
+    Reason.BULKHEAD_TIMEOUT: "It waited in the bulkhead's queue longer than `bulkhead.timeout`, and was not called.",
+    Reason.RATE_LIMITED: "The rate limit is used up for now; it starts when it is its turn.",
     Reason.COMPENSATION_TIMEOUT: "Undoing took longer than `compensation.timeout`.",
     Reason.SKIPPED_BY_ACTION: "A WorkflowAction left the undo out.",
     Reason.CONTAINER_FAILED: "The container ended with an exit code other than 0.",
