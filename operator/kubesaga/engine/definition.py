@@ -13,6 +13,7 @@ from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed
 from kubesaga.api.work import Resources, Work
 from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.engine.guarding import GuardOwner, GuardSettings
 from kubesaga.engine.retries import DEFAULT, RetryPolicy
 
 
@@ -67,6 +68,12 @@ class Step:
     """Its fallback is `skip`."""
     fallback: Step | None = None
     undo: Step | None = None
+    guard: GuardOwner | None = None
+    """Whose breaker, bulkhead and rate limit stand before its attempts."""
+    guard_settings: GuardSettings | None = None
+    """How they were set in the revision; where they can be read live, that holds."""
+    rejected: Step | None = None
+    """What stands in where the bulkhead rejects it (`bulkhead.fallback`), instead of `fallback`."""
 
     @property
     def key(self) -> StepKey:
