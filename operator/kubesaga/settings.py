@@ -71,6 +71,18 @@ class Settings:
     default_pod_limits: tuple[str, ...] = ()
     """Limits of pods whose activity and Workflow give none, such as `cpu=1,memory=512Mi`."""
 
+    max_workflows: int = 0
+    """How many runs may be under way at once, of all Workflows together; the others are Queued. 0: any number (S137)."""
+
+    max_activities: int = 0
+    """How many activities may be under way at once, of all runs together. 0: any number (S138)."""
+
+    queue_strategy: str = "FIFO"
+    """Which Workflow is next when one of these slots is free: FIFO (whose run has waited longest), Priority, or Fair (the namespace with the fewest slots)."""
+
+    queue_timeout: float = 0.0
+    """Longest wait for a slot, of runs and activities whose Workflow sets no `concurrency.queuing.timeout`; 0: any time."""
+
     workers: int = 32
     """How many runs are reconciled at once."""
 
@@ -133,6 +145,13 @@ class Settings:
             found.append(f"KUBESAGA_LOG_LEVEL={self.log_level!r}: must be debug, info, warning or error")
         if self.log_format not in ("json", "text"):
             found.append(f"KUBESAGA_LOG_FORMAT={self.log_format!r}: must be json or text")
+        found += [
+            f"KUBESAGA_{name.upper()}={getattr(self, name)}: must be 0 (no limit) or more"
+            for name in ("max_workflows", "max_activities", "queue_timeout")
+            if getattr(self, name) < 0
+        ]
+        if self.queue_strategy not in ("FIFO", "Priority", "Fair"):
+            found.append(f"KUBESAGA_QUEUE_STRATEGY={self.queue_strategy!r}: must be FIFO, Priority or Fair")
         for name in ("default_pod_requests", "default_pod_limits"):
             found += [f"KUBESAGA_{name.upper()}: {fault}" for fault in _amount_faults(getattr(self, name))]
         if self.default_image_pull_policy not in ("", "Always", "IfNotPresent", "Never"):

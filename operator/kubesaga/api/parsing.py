@@ -35,7 +35,7 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "concurrency", "tracing", "logging")
+        ("suspend", "triggers", "tracing", "logging")
     ),
     Activity: frozenset(
         ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",
@@ -47,7 +47,7 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     Compensation: frozenset(("notification",)),
     WorkflowError: frozenset(("notification",)),
     HttpActivity: frozenset(("auth",)),
-    WorkflowRunSpec: frozenset(("priority", "debug")),
+    WorkflowRunSpec: frozenset(("debug",)),
     WorkflowActionSpec: frozenset(("variable", "value")),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""

@@ -18,6 +18,7 @@ from kubesaga.api.reasons import Reason
 class RunPhase(StrEnum):
     """A run in one word. The last five are final: a finished run never starts again."""
 
+    QUEUED = "Queued"
     RUNNING = "Running"
     WAITING = "Waiting"
     PAUSED = "Paused"
@@ -44,6 +45,7 @@ class ActivityPhase(StrEnum):
     """An activity in one word, or its undo, or its fallback. An activity that is not in the status yet is Pending."""
 
     PENDING = "Pending"
+    QUEUED = "Queued"
     RUNNING = "Running"
     RETRYING = "Retrying"
     WAITING = "Waiting"
@@ -57,7 +59,7 @@ class ActivityPhase(StrEnum):
 
     @property
     def under_way(self) -> bool:
-        """Tell whether it has begun and not ended: an attempt runs, or it waits for the next one or for its fallback."""
+        """Tell whether it has its turn and has not ended: an attempt runs, or it waits for a slot, the next one, or its fallback."""
         return self in _UNDER_WAY
 
     @property
@@ -76,7 +78,22 @@ class ActivityPhase(StrEnum):
         return self in (ActivityPhase.FAILED, ActivityPhase.OUTCOME_UNKNOWN)
 
 
-_UNDER_WAY: Final = frozenset({ActivityPhase.RUNNING, ActivityPhase.RETRYING, ActivityPhase.WAITING})
+_UNDER_WAY: Final = frozenset(
+    {ActivityPhase.QUEUED, ActivityPhase.RUNNING, ActivityPhase.RETRYING, ActivityPhase.WAITING}
+)
+
+
+class BlockedBy(StrEnum):
+    """What keeps a run, or an attempt, from starting."""
+
+    MAX_WORKFLOWS = "maxWorkflows"
+    MAX_ACTIVITIES = "maxActivities"
+    OPERATOR_MAX_WORKFLOWS = "operatorMaxWorkflows"
+    OPERATOR_MAX_ACTIVITIES = "operatorMaxActivities"
+    KEY = "key"
+    BULKHEAD = "bulkhead"
+    RATE_LIMIT = "rateLimit"
+    CIRCUIT_BREAKER = "circuitBreaker"
 
 
 class WorkflowRef(Model):
@@ -130,6 +147,8 @@ class WorkflowRunSpec(Model):
     """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
     replay_of: Annotated[ReplayOf | None, Field(json_schema_extra=IMMUTABLE)] = None
     """Another run that is taken up again, instead of `workflowRef`: from its revision, inputs and event."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, json_schema_extra=IMMUTABLE)] = 0
+    """With `queuing.strategy: Priority`, the higher one starts first."""
     suspend: bool = False
     """True: nothing new starts; what runs goes on to its end."""
     shutdown: Literal["Cancel", "Compensate", "Terminate"] | None = None
@@ -209,6 +228,10 @@ class DeedStatus(Model):
     """How it failed; kept where a fallback stood in."""
     in_doubt: bool | None = None
     """True: an attempt that did not succeed may have had its effect. It was cut off, or its outcome is not known."""
+    queued_time: Time | None = None
+    """When the attempt that is to begin, or has begun, was first kept waiting for a slot."""
+    guard: str | None = None
+    """Which circuit breaker, bulkhead and rate limit its attempt has passed, or waits at."""
     pod_name: str | None = None
     """The pod of the current or last attempt."""
     reason: Reason | None = None
@@ -278,6 +301,15 @@ class ActionRecord(Model):
     """What was done."""
 
 
+class QueueStatus(Model):
+    """What a run that is Queued waits for. Its place in the queue changes all the time; `kubesaga queue` computes it."""
+
+    blocked_by: BlockedBy
+    """What keeps it from starting."""
+    since: Time
+    """When it began to wait; `concurrency.queuing.timeout` counts from here."""
+
+
 class ReplayStatus(Model):
     """From which run's record this one was made, and what that means for it."""
 
@@ -319,8 +351,14 @@ class WorkflowRunStatus(Model):
     """The run that this one replays."""
     spec_digest: str | None = None
     """Digest of the immutable part of the spec, for clusters whose API server cannot refuse a change."""
+    queue: QueueStatus | None = None
+    """What it waits for, while it is Queued."""
+    concurrency_key: str | None = None
+    """Its `concurrency.key`: no other run of the Workflow that is under way has it."""
+    fairness_key: str | None = None
+    """Its `concurrency.queuing.fairnessKey`."""
     start_time: Time | None = None
-    """When the run started."""
+    """When the run started, which is when it left the queue."""
     completion_time: Time | None = None
     """When it finished."""
     error_strategy: ErrorStrategy | None = None
@@ -345,6 +383,11 @@ class WorkflowRunStatus(Model):
     """By name. Stored as one piece, so that a write costs the same for small and large runs."""
     outputs: OpaqueObject | None = None
     """The Workflow's `outputs`, once the run has succeeded."""
+
+    @property
+    def started(self) -> bool:
+        """Tell whether it has ever left the queue."""
+        return self.start_time is not None
 
     @property
     def finished(self) -> bool:

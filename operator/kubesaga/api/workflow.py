@@ -20,6 +20,7 @@ from kubesaga.api.fields import (
     OpaqueObject,
     VariableName,
 )
+from kubesaga.api.limits import Concurrency
 from kubesaga.api.work import Resources, Work
 
 MAX_ACTIVITIES = 500
@@ -141,6 +142,8 @@ class WorkflowSpec(Model):
     """How the run is undone when it fails or is cancelled."""
     deletion_policy: Literal["Compensate", "Abandon"] = "Compensate"
     """What becomes of a live run that is deleted. Compensate: it is stopped and undone, then it goes. Abandon: it is stopped and left as it is."""
+    concurrency: Concurrency | None = None
+    """How much of it may happen at once, and how the rest waits."""
     timeout: Duration | None = None
     """Longest time of a whole run, from its start. `finally` has the same time again, from its own start."""
     ttl_after_finished: Duration | None = None

@@ -42,6 +42,7 @@ from kubesaga.engine.validation_deeds import spots_of
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.main.process import SystemClock, limits_of
 from kubesaga.settings import Settings
+from kubesaga.testing.unguarded import open_ledger
 
 if TYPE_CHECKING:
     from kubesaga.executors.processes import ProcessExecutor
@@ -129,7 +130,7 @@ class LocalWorld:
                     worker=secrets.token_hex(4), limits=limits_of(self._settings),
                 ),
                 self._records, Actuator(executors, NoActions()), Announcer(),
-                evaluator=self._evaluator, clock=clock,
+                evaluator=self._evaluator, ledger=open_ledger(lambda key: queue.add(key)), clock=clock,
             )  # fmt: skip
             queue = Queue(reconciler.process, clock, workers=1, jitter=random.random)
             self._queue = queue

@@ -76,8 +76,8 @@ class KubeRecords:
     def about_to_replay(self) -> Iterator[RunKey]:
         """Yield the runs that others in memory are to replay and have not begun to: they are still needed."""
         for key, body in self._bodies.items():
-            source = ((body.get("spec") or {}).get("replayOf") or {}).get("run")
-            if source and not (body.get("status") or {}).get("phase"):
+            source, status = ((body.get("spec") or {}).get("replayOf") or {}).get("run"), body.get("status") or {}
+            if source and not status.get("startTime") and not status.get("completionTime"):
                 yield RunKey(namespace=key.namespace, name=source)
 
     def is_confirmed(self, run: Run) -> bool:

@@ -86,7 +86,7 @@ class Loader:
     async def _source_of(self, run: Run) -> Source | Unusable | None:
         """Return the run that one that has not begun is to replay; None: it replays none."""
         wanted = run.spec.replay_of
-        if wanted is None or run.status.phase is not None:
+        if wanted is None or run.status.started or run.status.finished:
             return None
         key = RunKey(namespace=run.key.namespace, name=wanted.run)
         body = await self._records.read(key, confirmed=True)
@@ -105,7 +105,7 @@ class Loader:
     ) -> tuple[Definition | Unusable, str | None]:
         if run.status.finished:
             return _NOTHING, None
-        if problem is not None and run.status.phase is None:
+        if problem is not None and not run.status.started:
             return Unusable(reason=Reason.INVALID_SPEC, message=str(problem)), None
         if isinstance(source, Unusable):
             return source, None

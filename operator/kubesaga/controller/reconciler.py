@@ -22,8 +22,10 @@ from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.decision import Decision, Tidy
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.reconcile import reconcile
 from kubesaga.engine.snapshot import Run, Snapshot
+from kubesaga.engine.standing import standing_of
 from kubesaga.telemetry.logs import ABOUT
 
 _log = logging.getLogger("kubesaga.state_manager")
@@ -40,6 +42,7 @@ class Reconciler:
         announcer: Announcer,
         *,
         evaluator: Evaluator,
+        ledger: Ledger,
         clock: Clock,
     ) -> None:
         self._loader = loader
@@ -47,6 +50,7 @@ class Reconciler:
         self._actuator = actuator
         self._announcer = announcer
         self._evaluator = evaluator
+        self._ledger = ledger
         self._clock = clock
 
     async def process(self, key: RunKey) -> datetime | None:
@@ -66,13 +70,19 @@ class Reconciler:
     async def _process(self, key: RunKey, *, confirmed: bool = False) -> datetime | None:
         loaded = await self._loader.load(key, confirmed=confirmed)
         if loaded is None:
+            self._ledger.drop(key, self._clock.now())
             await self._actuator.abandon(key, keep=None)
             await self._actuator.refuse_actions(key)
             return None
         run = loaded.snapshot.run
         await self._actuator.abandon(key, keep=run.uid)
-        decision = await self._decide(loaded.snapshot)
-        run = await self._write_down(run, loaded, decision)
+        decision = await self._admit_and_decide(loaded.snapshot)
+        try:
+            run = await self._write_down(run, loaded, decision)
+        except Conflict:
+            self._ledger.settle(run.uid, self._clock.now(), dropped=True)
+            raise
+        self._book(run, decision)
         if _acts(decision) and not (confirmed or self._records.is_confirmed(run)):
             # Nothing was written, so nothing has proved that this copy is the present: an attempt that it shows under way
             # may have ended long ago, one that it does not know of may be at work. Look again, at the record itself.
@@ -83,12 +93,36 @@ class Reconciler:
             await self._records.tidy(run)
         return decision.wake_at
 
-    async def _decide(self, snapshot: Snapshot) -> Decision:
+    async def _admit_and_decide(self, snapshot: Snapshot) -> Decision:
+        """Decide; where that takes slots, ask for them and decide anew with the answers. Nothing is written in between."""
+        now, definition, standing = self._clock.now(), snapshot.definition, standing_of(snapshot.run)
+        if standing is None or not isinstance(definition, Definition):
+            return await self._decide(snapshot, now)
+        admission = self._ledger.begin(standing, definition.spec.concurrency, now)
+        while True:
+            decision = await self._decide(replace(snapshot, admission=admission), now)
+            if not decision.wants:
+                return decision
+            answers = self._ledger.ask(standing, decision.wants, now)
+            admission = replace(admission, answers={**admission.answers, **answers})
+
+    async def _decide(self, snapshot: Snapshot, now: datetime) -> Decision:
         """Evaluating an expression waits for another process: then the pass is made in a thread, so that nobody else waits."""
         definition = snapshot.definition
         if isinstance(definition, Definition) and definition.has_expressions:
-            return await asyncio.to_thread(reconcile, snapshot, self._clock.now(), self._evaluator)
-        return reconcile(snapshot, self._clock.now(), self._evaluator)
+            return await asyncio.to_thread(reconcile, snapshot, now, self._evaluator)
+        return reconcile(snapshot, now, self._evaluator)
+
+    def _book(self, run: Run, decision: Decision) -> None:
+        """Take in, in memory, what has been written down: who holds what now, and how calls have ended."""
+        now, standing = self._clock.now(), standing_of(run)
+        for call in decision.calls:
+            self._ledger.ended(call)
+        if standing is None:
+            self._ledger.drop(run.key, now)
+        else:
+            self._ledger.put(standing, now)
+            self._ledger.settle(run.uid, now)
 
     async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
         """Claim a run that goes on, and write its status if it changed. Returns the run at its new version and status."""

@@ -13,8 +13,10 @@ from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.inventory import note_workflow
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.validation import warnings_of
 from kubesaga.errors import InvalidSpec
 from kubesaga.kube import errors
@@ -30,8 +32,9 @@ _TOLD: Final = 10
 class WorkflowReconciler:
     """Takes one Workflow at a time. Its status is written only when it changes."""
 
-    def __init__(self, client: KubeClient, definitions: Definitions, clock: Clock) -> None:
+    def __init__(self, client: KubeClient, definitions: Definitions, ledger: Ledger, clock: Clock) -> None:
         self._client = client
+        self._ledger = ledger
         self._definitions = definitions
         self._clock = clock
 
@@ -43,6 +46,7 @@ class WorkflowReconciler:
             return None
         if "deletionTimestamp" in body["metadata"]:
             return None
+        note_workflow(self._ledger, body["metadata"], body.get("spec") or {}, self._clock)
         old = body.get("status") or {}
         status = await self._status(body, old)
         patch = merge_patch(old, status.wire())

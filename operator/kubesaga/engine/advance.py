@@ -7,12 +7,14 @@ from kubesaga.api.run import ActivityPhase
 from kubesaga.engine.deeds import begin
 from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
-from kubesaga.engine.retrying import start_due
+from kubesaga.engine.retrying import leave_queue, start_due
 from kubesaga.engine.undoing import advance_undoing, undoing_is_over
 
 
 def advance(draft: Draft) -> None:
     """Start every deed that may start now; a skipped activity lets its dependents start in the same pass."""
+    if draft.run.spec.suspend:
+        leave_queue(draft)
     if draft.ending is not None or draft.run.spec.suspend:
         return
     start_due(draft)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from kubesaga.api.reasons import Reason
@@ -11,6 +12,8 @@ from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.attempt import Attempt, AttemptId
 from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Kind
+from kubesaga.engine.guarding import GuardKey
+from kubesaga.engine.slots import AskedFor, Want
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndedCall:
+    """An attempt behind a guard has ended, in a way that says something of what it called."""
+
+    guard: GuardKey
+    succeeded: bool
+    began: datetime
+    ended: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The result of one pass over one run."""
 
@@ -76,3 +89,7 @@ class Decision:
     notes: tuple[Note, ...] = ()
     wake_at: datetime | None = None
     """When to look again though nothing happens: the earliest deadline."""
+    wants: Mapping[AskedFor, Want] = field(default_factory=dict)
+    """Slots that were not answered for: this decision is not one yet, the pass is made again with the answers."""
+    calls: tuple[EndedCall, ...] = ()
+    """What the circuit breakers are to hear of, once the status is safe."""

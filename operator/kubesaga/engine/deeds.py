@@ -10,12 +10,14 @@ from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityPhase, ActivityStatus, UndoStatus
+from kubesaga.engine.admitting import REASONS, answer_for, guard_of
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.compiling import rendered_env
 from kubesaga.engine.definition import Kind, Step
-from kubesaga.engine.draft import Draft, error_of
+from kubesaga.engine.draft import Draft, error_of, fallback_of
 from kubesaga.engine.expressions import ExpressionError, condition, render
 from kubesaga.engine.scope import scope_of
+from kubesaga.engine.slots import Blocked, Granted, Refused
 
 _P = ActivityPhase
 
@@ -34,13 +36,15 @@ def begin(draft: Draft, step: Step) -> None:
     if (told := draft.excess(given, env)) is not None:
         fail(draft, step, _P.FAILED, Failed(reason=Reason.INVALID_INPUT, message=told, retryable=False))
         return
+    if not enters(draft, step, given):
+        return
     number = (draft.of(step).attempt or 0) + 1
     if step.deed is Deed.UNDO:
         _begin_undoing(draft, step)
     draft.move(
         step, _P.RUNNING, id=activity_id(draft.run.uid, step.name), start_time=draft.now, attempt_start_time=None,
         input=given or None, env=env or None, error=None, failures=None, completion_time=None, reason=None, message=None,
-        **of_attempt(draft, step, number),
+        **of_attempt(draft, step, number, given),
     )  # fmt: skip
     draft.note("ActivityStarted", f"{step.shown} starts", activity=step.name)
 
@@ -53,9 +57,31 @@ def _begin_undoing(draft: Draft, undo: Step) -> None:
         draft.move(undo, draft.of(undo).phase, undoes=before)
 
 
-def of_attempt(draft: Draft, step: Step, number: int) -> dict[str, Any]:
+def enters(draft: Draft, step: Step, given: Any) -> bool:
+    """Tell whether an attempt has its slot; else write down that the deed waits for it, or was turned away."""
+    match answer_for(draft, step, given):
+        case Granted():
+            return True
+        case Refused(reason=reason, message=told):
+            fail(draft, step, _P.FAILED, Failed(reason=reason, message=told, retryable=False))
+        case Blocked(by=by, message=told):
+            reason = REASONS.get(by, Reason.AWAITING_SLOT)
+            known, guard = draft.of(step), guard_of(draft, step, given)
+            if known.phase is not _P.QUEUED:
+                draft.note("ActivityQueued", f"{step.shown} waits: {by}: {told}", activity=step.name)
+            draft.move(
+                step, _P.QUEUED, queued_time=known.queued_time or draft.now, guard=str(guard) if guard else None,
+                reason=reason, message=f"{by}: {told}",
+            )  # fmt: skip
+    return False
+
+
+def of_attempt(draft: Draft, step: Step, number: int, given: Any) -> dict[str, Any]:
     """Return the fields that say which attempt it is, and where it is carried out."""
+    guard = guard_of(draft, step, given)
     return {
+        "guard": str(guard) if guard is not None else None,
+        "queued_time": None,
         "attempt": number,
         "pod_name": draft.attempt_id(step, number).pod_name(draft.run.key.name) if step.kind is Kind.POD else None,
         "worker": draft.snapshot.worker if step.kind.in_process else None,
@@ -137,8 +163,8 @@ def fail(draft: Draft, step: Step, phase: ActivityPhase, failure: Failed, **chan
             error = error_of(failure.reason, failure.message, retryable=failure.retryable)
             skip(draft, step, Reason.FALLBACK_SKIPPED, told, error=error, **_effect(draft, step, changes))
             return
-        if step.fallback is not None:
-            _fall_back(draft, step, step.fallback, failure, changes)
+        if (fallback := fallback_of(step, failure.reason)) is not None:
+            _fall_back(draft, step, fallback, failure, changes)
             return
     _end(draft, step, phase, failure, **changes)
 

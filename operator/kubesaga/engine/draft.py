@@ -23,9 +23,10 @@ from kubesaga.api.run import (
     UndoStatus,
 )
 from kubesaga.engine.attempt import AttemptId, Observation
-from kubesaga.engine.decision import Note
+from kubesaga.engine.decision import EndedCall, Note
 from kubesaga.engine.definition import Definition, Part, Step, StepKey
 from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.slots import AskedFor, Granted, Want
 from kubesaga.engine.snapshot import Run, Snapshot
 from kubesaga.engine.transitions import moved
 
@@ -35,7 +36,7 @@ _PENDING: Final = {
     Deed.UNDO: UndoStatus(phase=ActivityPhase.PENDING),
     Deed.FALLBACK: DeedStatus(phase=ActivityPhase.PENDING),
 }
-_ATTEMPTED: Final = (ActivityPhase.RUNNING, ActivityPhase.RETRYING)
+_ATTEMPTED: Final = (ActivityPhase.QUEUED, ActivityPhase.RUNNING, ActivityPhase.RETRYING)
 _LARGE: Final = 1024
 _MANY: Final = 64
 
@@ -65,6 +66,12 @@ class Draft:
     actions: list[ActionRecord]
     replay: ReplayStatus | None = None
     notes: list[Note] = field(default_factory=list)
+    wants: dict[AskedFor, Want] = field(default_factory=dict)
+    """Slots that have not been answered for."""
+    calls: list[EndedCall] = field(default_factory=list)
+    """What the circuit breakers are to hear of."""
+    wakes: list[datetime] = field(default_factory=list)
+    """When those that wait for a slot are to be looked at again."""
     _active: set[StepKey] = field(init=False)
     """The deeds that are under way, kept up by `move`: they are asked for many times in a pass, and are few."""
 
@@ -93,11 +100,25 @@ class Draft:
         return [step for step in self.active(*parts) if self.of(step).phase is ActivityPhase.RUNNING]
 
     def active(self, *parts: Part) -> list[Step]:
-        """Return the deeds that are under way, or wait to be tried again, in order; of some parts of the run, or of all."""
+        """Return the deeds that are under way, or wait for their next attempt, in order; of some parts of the run, or of all."""
         if not self._active:
             return []
-        deeds = [step for key, step in self.definition.deeds.items() if key in self._active]
+        deeds = [self._deed(step) for key, step in self.definition.deeds.items() if key in self._active]
         return [step for step in deeds if step.part in parts] if parts else deeds
+
+    def _deed(self, step: Step) -> Step:
+        """Return the fallback that stands in for an activity: which one, depends on how that failed."""
+        if step.deed is not Deed.FALLBACK:
+            return step
+        error = self.activity(step.name).error
+        return fallback_of(self.definition.steps[step.name], error.reason if error is not None else None) or step
+
+    def timeout_of(self, step: Step) -> timedelta | None:
+        """Return how long an attempt may take: by its own `timeout`, and by the circuit breaker that it has passed."""
+        answer = self.snapshot.admission.answers.get(step.key)
+        by_breaker = answer.timeout if isinstance(answer, Granted) else None
+        by_breaker = by_breaker or self.snapshot.admission.call_timeouts.get(step.key)
+        return min((limit for limit in (step.timeout, by_breaker) if limit is not None), default=None)
 
     def may_start(self, step: Step) -> bool:
         """Tell whether something new may start for a deed: another attempt, its fallback."""
@@ -198,6 +219,12 @@ class Draft:
 def error_of(reason: Reason, message: str, *, retryable: bool) -> ActivityError:
     """Return an error that fits into the status."""
     return ActivityError(reason=reason, message=message[:4096], retryable=retryable)
+
+
+def fallback_of(step: Step, reason: Reason | None) -> Step | None:
+    """Return what stands in for an activity that failed for a reason: its bulkhead may have its own."""
+    turned_away = reason in (Reason.BULKHEAD_REJECTED, Reason.BULKHEAD_TIMEOUT)
+    return step.rejected if turned_away and step.rejected is not None else step.fallback
 
 
 def _after(start: datetime | None, length: timedelta | None) -> datetime | None:

@@ -61,7 +61,7 @@ def _unwanted(snapshot: Snapshot, wanted: set[AttemptId]) -> list[Effect]:
 
 def attempt_of(draft: Draft, step: Step) -> Attempt:
     """Return the attempt as the status records it, so that a start that is repeated is the same to the letter."""
-    status = draft.of(step)
+    status, timeout = draft.of(step), draft.timeout_of(step)
     return Attempt(
         id=draft.attempt_id(step),
         run=draft.run.key,
@@ -71,7 +71,7 @@ def attempt_of(draft: Draft, step: Step) -> Attempt:
         env=status.env or {},
         resources=step.resources,
         service_account=draft.definition.spec.service_account_name,
-        deadline=status.attempt_started + step.timeout if status.attempt_started and step.timeout else None,
+        deadline=status.attempt_started + timeout if status.attempt_started and timeout else None,
     )
 
 
@@ -88,6 +88,7 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
         times.append(draft.now + _LOOK_AT_NAMESPACE)
     if draft.active(Part.FINALLY):
         times.append(draft.finally_deadline)
+    times += draft.wakes
     for step in draft.active():
         times += _deadlines(draft, step)
     return min((time for time in times if time is not None), default=None)
@@ -95,7 +96,9 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
 
 def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
     status = draft.of(step)
-    limits = draft.snapshot.limits
+    limits, timeout = draft.snapshot.limits, draft.timeout_of(step)
+    if status.phase is ActivityPhase.QUEUED:
+        return []
     if status.phase is ActivityPhase.RETRYING:
         return [None if draft.run.spec.suspend else status.next_attempt_time]
     if status.stopping is not None:
@@ -103,7 +106,7 @@ def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
     started = status.attempt_started
     if started is None:
         return []
-    times: list[datetime | None] = [started + step.timeout if step.timeout else None]
+    times: list[datetime | None] = [started + timeout if timeout else None]
     seen = draft.observation(step)
     if seen is not None and not seen.begun:
         times.append(draft.now + _TRY_TO_BEGIN)

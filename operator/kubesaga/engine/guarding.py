@@ -50,7 +50,8 @@ class GuardKey:
         kind, namespace, name, activity, host = text.split("/", 4)
         if kind not in ("Activity", "Workflow"):
             raise ValueError(f"{text!r} is not the key of a guard")
-        owner = GuardOwner(kind=kind, namespace=namespace, name=name, activity=activity)
+        of: Literal["Activity", "Workflow"] = "Activity" if kind == "Activity" else "Workflow"
+        owner = GuardOwner(kind=of, namespace=namespace, name=name, activity=activity)
         return cls(owner=owner, caller=caller, host=host)
 
 

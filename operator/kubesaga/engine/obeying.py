@@ -33,8 +33,16 @@ def obey(draft: Draft) -> tuple[Answer, ...]:
 
 def answers_of_finished(run: Run, commands: tuple[Command, ...]) -> tuple[Answer, ...]:
     """Return what is told to the WorkflowActions of a run that is over: what was applied to it, and that it is over."""
-    over = f"the run has finished: it is {run.status.phase}"
-    return tuple(_known(command, run.status.actions or []) or _refusal(command, over) for command in commands)
+    return _answers(run, commands, f"the run has finished: it is {run.status.phase}")
+
+
+def answers_of_waiting(run: Run, commands: tuple[Command, ...]) -> tuple[Answer, ...]:
+    """Return what is told to the WorkflowActions of a run that has not started."""
+    return _answers(run, commands, f"the run has not started: it is {run.status.phase or 'Pending'}")
+
+
+def _answers(run: Run, commands: tuple[Command, ...], why_not: str) -> tuple[Answer, ...]:
+    return tuple(_known(command, run.status.actions or []) or _refusal(command, why_not) for command in commands)
 
 
 def _answer(draft: Draft, command: Command) -> Answer:

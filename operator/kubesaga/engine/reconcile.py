@@ -17,15 +17,24 @@ from typing import Any
 from kubesaga.api.conditions import find
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, CompensationStatus, DeedStatus, ReplayOf, RunPhase, WorkflowRunStatus
+from kubesaga.api.run import (
+    ActivityPhase,
+    ActivityStatus,
+    CompensationStatus,
+    DeedStatus,
+    ReplayOf,
+    RunPhase,
+    WorkflowRunStatus,
+)
 from kubesaga.engine.advance import advance
 from kubesaga.engine.decision import Decision, Note
 from kubesaga.engine.definition import Definition, StepKey
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.effects import effects_of, tidying, wake_time
-from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.expressions import Evaluator, ExpressionError
 from kubesaga.engine.inputs import resolve_inputs
 from kubesaga.engine.obeying import answers_of_finished, obey
+from kubesaga.engine.queueing import Unstarted, waiting
 from kubesaga.engine.record import record
 from kubesaga.engine.replay import adapted, lineage, plan_of, refusal_of, take_up
 from kubesaga.engine.scope import parsed_event
@@ -43,14 +52,39 @@ def reconcile(snapshot: Snapshot, now: datetime, evaluator: Evaluator) -> Decisi
         return Decision(status=snapshot.run.status, effects=(*tidying(snapshot), *told))
     if isinstance(snapshot.definition, Unusable):
         return _refuse(snapshot, now, snapshot.definition)
-    wanted = snapshot.run.spec.replay_of
-    if wanted is not None and snapshot.run.status.phase is None:
-        return _replay(snapshot, snapshot.definition, wanted, now, evaluator)
     try:
-        draft = _draft(snapshot, adapted(snapshot.definition, wanted), now, evaluator)
+        return _begin(snapshot, snapshot.definition, now, evaluator) or _go_on(
+            snapshot, snapshot.definition, now, evaluator
+        )
     except InvalidSpec as error:
         return _refuse(snapshot, now, Unusable(reason=Reason.INVALID_INPUT, message=str(error)))
-    return _pass(draft)
+
+
+def _begin(snapshot: Snapshot, definition: Definition, now: datetime, evaluator: Evaluator) -> Decision | None:
+    """Have a run that has not started wait for its turn where it must; None: it starts, or has."""
+    run, source = snapshot.run, snapshot.source
+    wanted = run.spec.replay_of
+    if run.status.started or not snapshot.admission.run_limited or (wanted is not None and wanted.dry_run):
+        return None
+    if wanted is not None and source is not None and (refused := refusal_of(wanted, source, definition)) is not None:
+        return _refuse(snapshot, now, refused)
+    event = source.event if source is not None else run.spec.event
+    given = source.status.inputs or {} if source is not None else run.spec.inputs or {}
+    new = Unstarted(
+        snapshot=snapshot, definition=definition, now=now, event=parsed_event(event),
+        inputs=resolve_inputs(definition.spec.inputs, given, snapshot.limits.max_run_bytes // 2),
+    )  # fmt: skip
+    try:
+        return waiting(new, evaluator)
+    except ExpressionError as error:
+        return _refuse(snapshot, now, Unusable(reason=Reason.EXPRESSION_FAILED, message=str(error)))
+
+
+def _go_on(snapshot: Snapshot, definition: Definition, now: datetime, evaluator: Evaluator) -> Decision:
+    wanted = snapshot.run.spec.replay_of
+    if wanted is not None and not snapshot.run.status.started:
+        return _replay(snapshot, definition, wanted, now, evaluator)
+    return _pass(_draft(snapshot, adapted(definition, wanted), now, evaluator))
 
 
 def _replay(
@@ -81,7 +115,10 @@ def _pass(draft: Draft) -> Decision:
     status = summarise(draft)
     draft.notes.extend(_news(draft.run.status.phase, status))
     effects = (*(tidying(draft.snapshot) if status.finished else effects_of(draft)), *answers)
-    return Decision(status=status, effects=effects, notes=tuple(draft.notes), wake_at=wake_time(draft, status))
+    return Decision(
+        status=status, effects=effects, notes=tuple(draft.notes), wake_at=wake_time(draft, status),
+        wants=draft.wants, calls=tuple(draft.calls),
+    )  # fmt: skip
 
 
 def _draft(
@@ -93,15 +130,18 @@ def _draft(
 ) -> Draft:
     """Return the draft of a pass: what is recorded, or for a new run what it starts with (`inputs`: of a replayed run)."""
     run, status = snapshot.run, snapshot.run.status
-    begun = status.phase is not None
+    begun = status.started
     notes: list[Note] = []
     if not begun:
         given = run.spec.inputs or {} if inputs is None else inputs
         inputs = resolve_inputs(definition.spec.inputs, given, snapshot.limits.max_run_bytes // 2)
         variables = {**(definition.spec.variables or {}), **inputs}
         status = status.model_copy(
-            update={"workflow_revision": snapshot.revision, "spec_digest": run.spec_digest, "start_time": now}
-        )
+            update={
+                "workflow_revision": snapshot.revision, "spec_digest": run.spec_digest, "start_time": now, "message": None,
+                **snapshot.admission.keys,
+            }
+        )  # fmt: skip
         snapshot = snapshot.with_status(status)
         notes.append(Note(reason="Started", message=f"the run starts from revision {snapshot.revision}"))
     else:
@@ -138,9 +178,7 @@ def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
     activities = {
         name: status
         if not status.phase.under_way
-        else status.model_copy(
-            update={"phase": moved(Deed.DO, status.phase, ActivityPhase.OUTCOME_UNKNOWN), "completion_time": now}
-        )
+        else status.model_copy(update={"phase": moved(Deed.DO, status.phase, _cut_off(status)), "completion_time": now})
         for name, status in run.status.activities.items()
     }
     start = run.status.start_time or now
@@ -149,11 +187,16 @@ def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
             "id": run.uid, "phase": moved_run(run.status.phase, phase), "reason": why.reason,
             "message": why.message[:8192], "start_time": start, "completion_time": now, "activities": activities,
             "observed_generation": run.generation, "spec_digest": run.status.spec_digest or run.spec_digest,
-            "conditions": refused_conditions(run, phase, why, now), "current_activity": None,
+            "conditions": refused_conditions(run, phase, why, now), "current_activity": None, "queue": None,
         }
     )  # fmt: skip
     told = answers_of_finished(replace(run, status=status), snapshot.commands)
     return Decision(status=status, effects=(*tidying(snapshot), *told), notes=(_finish_note(status),))
+
+
+def _cut_off(status: ActivityStatus) -> ActivityPhase:
+    waits_for_first = status.phase is ActivityPhase.QUEUED and status.attempt is None
+    return ActivityPhase.CANCELLED if waits_for_first else ActivityPhase.OUTCOME_UNKNOWN
 
 
 def _news(before: RunPhase | None, status: WorkflowRunStatus) -> list[Note]:

@@ -6,13 +6,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from kubesaga.api.fields import format_duration
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityPhase, DeedStatus, Stopping
 from kubesaga.engine.attempt import Failed, Observation, Stage, Succeeded, Unknown
+from kubesaga.engine.decision import EndedCall
 from kubesaga.engine.deeds import fail, succeed
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
+from kubesaga.engine.guarding import GuardKey
+from kubesaga.engine.retries import UNCHARGED
 from kubesaga.engine.retrying import retry_or_fail
+
+_SAYS_NOTHING: Final = UNCHARGED | {
+    Reason.POD_DELETED, Reason.POD_REJECTED, Reason.FOREIGN_POD, Reason.QUOTA_EXCEEDED, Reason.LIMIT_RANGE,
+    Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_BACK_OFF, Reason.INVALID_IMAGE_NAME, Reason.CONFIG_ERROR,
+    Reason.CONTAINER_CANNOT_RUN, Reason.HANDLER_NOT_FOUND, Reason.EGRESS_DENIED,
+}  # fmt: skip
+"""Failures of an attempt that never came to call anything: they say nothing of what it would have called."""
 
 _DONE_ALL_THE_SAME: Final = frozenset({Reason.OUTPUT_TOO_LARGE, Reason.OUTPUT_INVALID})
 """The attempt came to its end; only what it said cannot be used."""
@@ -43,6 +54,8 @@ def _record_end(draft: Draft, step: Step, seen: Observation) -> None:
         case Unknown() if order is not None:
             _end_as_ordered(draft, step, order, order.message, in_doubt=True)
         case Failed() as failure:
+            if failure.reason not in _SAYS_NOTHING:
+                _tell_breaker(draft, step, succeeded=False)
             if failure.reason in _DONE_ALL_THE_SAME or draft.of(step).interruptions:
                 # Started again after an operator died during it, it may have had its effect the first time.
                 failure = replace(failure, in_doubt=True)
@@ -53,8 +66,19 @@ def _record_end(draft: Draft, step: Step, seen: Observation) -> None:
             raise AssertionError(f"{step.shown} is observed to have ended, without an outcome")
 
 
+def _tell_breaker(draft: Draft, step: Step, *, succeeded: bool) -> None:
+    """Note that a call has ended, for the circuit breaker that it has passed."""
+    status = draft.of(step)
+    if status.guard is not None and status.attempt_started is not None:
+        guard = GuardKey.parse(status.guard, draft.run.key.namespace)
+        call = EndedCall(guard=guard, succeeded=succeeded, began=status.attempt_started, ended=draft.now)
+        draft.calls.append(call)
+
+
 def _record_success(draft: Draft, step: Step, output: Any) -> None:
-    if isinstance(output, dict) and output.get("success") is False:
+    reported = isinstance(output, dict) and output.get("success") is False
+    _tell_breaker(draft, step, succeeded=not reported)
+    if reported:
         said = output.get("message") or output.get("error") or "its output says success: false"
         failure = Failed(reason=Reason.REPORTED_FAILURE, message=str(said), output=output)
         retry_or_fail(draft, step, ActivityPhase.FAILED, failure)
@@ -70,6 +94,8 @@ def _record_unknown(draft: Draft, step: Step, message: str) -> None:
 def _end_as_ordered(draft: Draft, step: Step, order: Stopping, message: str, *, in_doubt: bool) -> None:
     """End an attempt that was told to stop. One that took too long may be tried again; one that was cancelled is over."""
     failure = Failed(reason=order.reason, message=message, in_doubt=in_doubt)
+    if order.reason is Reason.ATTEMPT_TIMEOUT:
+        _tell_breaker(draft, step, succeeded=False)
     if order.phase is ActivityPhase.FAILED:
         retry_or_fail(draft, step, order.phase, failure)
     else:
@@ -122,9 +148,10 @@ def _record_lateness(draft: Draft, step: Step) -> None:
             )
             _end_as_ordered(draft, step, order, told, in_doubt=True)
         return
-    if step.timeout is not None and draft.now >= started + step.timeout:
+    timeout = draft.timeout_of(step)
+    if timeout is not None and draft.now >= started + timeout:
         waited = f"; it was waiting: {status.reason}" if status.reason else ""
-        told = f"the attempt took longer than {step.work.timeout}{waited}"
+        told = f"the attempt took longer than {format_duration(timeout)}{waited}"
         draft.order_to_stop(step, ActivityPhase.FAILED, Reason.ATTEMPT_TIMEOUT, told)
         return
     seen = draft.observation(step)

@@ -11,7 +11,7 @@ from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityError, ActivityPhase, FailedAttempt
 from kubesaga.engine.attempt import Failed
-from kubesaga.engine.deeds import fail, of_attempt
+from kubesaga.engine.deeds import begin, enters, fail, of_attempt
 from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.expressions import ExpressionError, condition
@@ -85,25 +85,45 @@ def _seed(draft: Draft, step: Step, number: int) -> str:
 
 
 def start_due(draft: Draft) -> None:
-    """Start the next attempt of every deed whose wait is over."""
+    """Start the next attempt of every deed whose wait is over, and that gets a slot; the first one of those that waited for it."""
     for step in draft.active():
         status = draft.of(step)
         due = status.next_attempt_time
-        if status.phase is not ActivityPhase.RETRYING or due is None or draft.now < due:
-            continue
-        number = (status.attempt or 1) + 1
-        draft.move(
-            step, ActivityPhase.RUNNING, attempt_start_time=draft.now, next_attempt_time=None,
-            **of_attempt(draft, step, number),
-        )  # fmt: skip
-        draft.note("ActivityStarted", f"{step.shown} starts, attempt {number}", activity=step.name)
+        again = status.phase is ActivityPhase.RETRYING and due is not None and draft.now >= due
+        if status.phase is ActivityPhase.QUEUED and status.attempt is None:
+            begin(draft, step)
+        elif (again or status.phase is ActivityPhase.QUEUED) and enters(draft, step, status.input):
+            _start_again(draft, step)
+
+
+def _start_again(draft: Draft, step: Step) -> None:
+    status = draft.of(step)
+    number = (status.attempt or 1) + 1
+    draft.move(
+        step, ActivityPhase.RUNNING, attempt_start_time=draft.now, next_attempt_time=None, reason=None, message=None,
+        **of_attempt(draft, step, number, status.input),
+    )  # fmt: skip
+    draft.note("ActivityStarted", f"{step.shown} starts, attempt {number}", activity=step.name)
+
+
+def leave_queue(draft: Draft) -> None:
+    """Have nobody wait for a slot: the run is suspended. Who waited does so anew once it goes on."""
+    for step in draft.active():
+        status = draft.of(step)
+        if status.phase is ActivityPhase.QUEUED:
+            before = ActivityPhase.PENDING if status.attempt is None else ActivityPhase.RETRYING
+            draft.move(step, before, queued_time=None, guard=None, reason=None, message=None)
 
 
 def give_up(draft: Draft, part: Part) -> None:
-    """End what waits to be tried again as it last failed: the run is failing, and nothing new starts."""
+    """End what waits for its next attempt as it last failed: the run is failing, and nothing new starts."""
     for step in _waiting(draft, part):
         error = draft.of(step).error
-        assert error is not None, "what is tried again has failed"
+        if error is None:
+            why = Failed(reason=Reason.CANCELLED, message="the run failed while this waited for a slot")
+            stands_in = step.deed is Deed.FALLBACK
+            fail(draft, step, ActivityPhase.FAILED if stands_in else ActivityPhase.CANCELLED, why)
+            continue
         unknown = error.reason is Reason.OUTCOME_UNKNOWN
         phase = ActivityPhase.OUTCOME_UNKNOWN if unknown else ActivityPhase.FAILED
         fail(draft, step, phase, Failed(reason=error.reason, message=error.message, retryable=error.retryable))
@@ -116,4 +136,5 @@ def cancel_waiting(draft: Draft, reason: Reason, message: str, *parts: Part) -> 
 
 
 def _waiting(draft: Draft, *parts: Part) -> list[Step]:
-    return [step for step in draft.active(*parts) if draft.of(step).phase is ActivityPhase.RETRYING]
+    waits = (ActivityPhase.QUEUED, ActivityPhase.RETRYING)
+    return [step for step in draft.active(*parts) if draft.of(step).phase in waits]

@@ -14,6 +14,7 @@ from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
 from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Definition, Kind
+from kubesaga.engine.slots import Admission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ class Snapshot:
     """The WorkflowActions that wait for an answer, oldest first."""
     namespace_ending: bool = False
     """The run is being deleted and so is its namespace: nothing new can start there."""
+    admission: Admission = field(default_factory=Admission)
+    """What the ledger says: which limits there are, and who may start."""
     worker: str = ""
     """This operator process; in-process attempts of another one are over."""
     limits: Limits = field(default_factory=Limits)
@@ -112,6 +115,8 @@ class Snapshot:
 def digest_of(spec: WorkflowRunSpec) -> str:
     """Return a digest of the part of a run's spec that must not change."""
     fixed = spec.model_dump(mode="json", include={"workflow_ref", "workflow_spec", "inputs", "event"})
+    if spec.priority:
+        fixed["priority"] = spec.priority
     if spec.replay_of is not None:
         fixed["replay_of"] = spec.replay_of.model_dump(mode="json")
     return digest(json.dumps(fixed, sort_keys=True), length=16)

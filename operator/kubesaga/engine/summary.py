@@ -43,6 +43,7 @@ def summarise(draft: Draft) -> WorkflowRunStatus:
             "conditions": conditions_of(draft, phase),
             "observed_generation": draft.run.generation,
             "start_time": draft.start_time,
+            "queue": None,
             "replay": draft.replay,
             "error_strategy": draft.strategy,
             "compensation": _compensation(draft),
@@ -119,7 +120,7 @@ def _last_phase(draft: Draft) -> RunPhase:
     if draft.reason in (Reason.ALL_SUCCEEDED, Reason.PARTIAL_FAILURE, Reason.DRY_RUN):
         return RunPhase.SUCCEEDED
     undone = is_undone(draft)
-    cancelled = draft.reason in (Reason.CANCELLED, Reason.DELETED)
+    cancelled = draft.reason in (Reason.CANCELLED, Reason.DELETED, Reason.REPLACED, Reason.MADE_ROOM)
     if cancelled or (draft.reason is Reason.COMPENSATION_REQUESTED and not undone):
         return RunPhase.CANCELLED
     return RunPhase.COMPENSATED if undone else RunPhase.FAILED
@@ -161,7 +162,7 @@ def _current(draft: Draft) -> str | None:
 
 def conditions_of(draft: Draft, phase: RunPhase) -> list[Condition]:
     """Return the conditions of a run in that phase."""
-    conditions = _outcome_conditions(draft.run, phase, draft.reason, draft.message, draft.now)
+    conditions = outcome_conditions(draft.run, phase, draft.reason, draft.message, draft.now)
     generation, now = draft.run.generation, draft.now
     if (undone := _undone(draft, phase)) is not None:
         truth, why, told = undone
@@ -207,13 +208,13 @@ def _failure(draft: Draft, undo: Step) -> str:
 
 def refused_conditions(run: Run, phase: RunPhase, why: Unusable, now: datetime) -> list[Condition]:
     """Return the conditions of a run that ended because there was nothing to work from."""
-    return _outcome_conditions(run, phase, why.reason, why.message, now)
+    return outcome_conditions(run, phase, why.reason, why.message, now)
 
 
-def _outcome_conditions(
+def outcome_conditions(
     run: Run, phase: RunPhase, reason: Reason | None, message: str | None, now: datetime
 ) -> list[Condition]:
-    """Return what tools wait for (kstatus: Reconciling while it is live, Stalled when it failed)."""
+    """Return the conditions that tools wait for (kstatus: Reconciling while it is live, Stalled when it failed)."""
     finished = phase.finished
     why = reason or Reason.IN_PROGRESS
     text = message or REASON_TEXT[why]

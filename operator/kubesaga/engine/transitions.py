@@ -20,9 +20,10 @@ _UNDONE: Final = frozenset({_R.FAILED, _R.COMPENSATED, _R.CANCELLED, _R.TERMINAT
 
 RUN_MOVES: Final[Mapping[RunPhase | None, frozenset[RunPhase]]] = {
     None: frozenset(_R),
+    _R.QUEUED: frozenset({_R.RUNNING, _R.WAITING, _R.PAUSED, _R.COMPENSATING, _R.COMPENSATION_FAILED}) | _ENDS,
     _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.COMPENSATING, _R.COMPENSATION_FAILED}) | _ENDS,
     _R.WAITING: frozenset({_R.RUNNING, _R.PAUSED, _R.COMPENSATING, _R.COMPENSATION_FAILED}) | _ENDS,
-    _R.PAUSED: frozenset({_R.RUNNING, _R.WAITING, _R.COMPENSATING, _R.COMPENSATION_FAILED}) | _ENDS,
+    _R.PAUSED: frozenset({_R.QUEUED, _R.RUNNING, _R.WAITING, _R.COMPENSATING, _R.COMPENSATION_FAILED}) | _ENDS,
     _R.COMPENSATING: frozenset({_R.PAUSED, _R.COMPENSATION_FAILED}) | _UNDONE,
     _R.COMPENSATION_FAILED: frozenset({_R.PAUSED, _R.COMPENSATING}) | _UNDONE,
     _R.SUCCEEDED: frozenset(),
@@ -35,9 +36,14 @@ RUN_MOVES: Final[Mapping[RunPhase | None, frozenset[RunPhase]]] = {
 _TRIED: Final = frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN})
 
 ACTIVITY_MOVES: Final[Mapping[ActivityPhase, frozenset[ActivityPhase]]] = {
-    _A.PENDING: frozenset({_A.RUNNING, _A.WAITING, _A.SKIPPED, _A.FAILED}),
+    _A.PENDING: frozenset({_A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED, _A.FAILED}),
+    _A.QUEUED: frozenset(
+        {_A.PENDING, _A.RUNNING, _A.RETRYING, _A.WAITING, _A.SKIPPED, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}
+    ),
     _A.RUNNING: frozenset({_A.RETRYING, _A.WAITING, _A.SKIPPED}) | _TRIED,
-    _A.RETRYING: frozenset({_A.RUNNING, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
+    _A.RETRYING: frozenset(
+        {_A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}
+    ),
     _A.WAITING: _TRIED,
     _A.SUCCEEDED: frozenset({_A.COMPENSATING}),
     _A.FAILED: frozenset({_A.COMPENSATING}),
@@ -50,9 +56,10 @@ ACTIVITY_MOVES: Final[Mapping[ActivityPhase, frozenset[ActivityPhase]]] = {
 """An activity, or its fallback. What may have had its effect can be undone; where the undo fails, it is again what it was."""
 
 UNDO_MOVES: Final[Mapping[ActivityPhase, frozenset[ActivityPhase]]] = {
-    _A.PENDING: frozenset({_A.RUNNING, _A.SKIPPED, _A.FAILED}),
+    _A.PENDING: frozenset({_A.QUEUED, _A.RUNNING, _A.SKIPPED, _A.FAILED}),
+    _A.QUEUED: frozenset({_A.PENDING, _A.RUNNING, _A.RETRYING, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
     _A.RUNNING: frozenset({_A.RETRYING}) | _TRIED,
-    _A.RETRYING: frozenset({_A.RUNNING, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
+    _A.RETRYING: frozenset({_A.QUEUED, _A.RUNNING, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}),
     _A.SUCCEEDED: frozenset(),
     _A.FAILED: frozenset({_A.PENDING, _A.SKIPPED}),
     _A.SKIPPED: frozenset(),

@@ -44,8 +44,10 @@ def _cancel(draft: Draft) -> None:
     over = main_is_over(draft)
     if over and draft.reason is None:
         return  # everything has been done in this very pass
-    draft.fail_run(reason, REASON_TEXT[reason], strategy)
-    if strategy is ErrorStrategy.COMPENSATE and reason is not Reason.CANCELLED:
+    displaced = draft.snapshot.admission.displaced
+    told = displaced.message if displaced is not None and reason is displaced.reason else REASON_TEXT[reason]
+    draft.fail_run(reason, told, strategy)
+    if strategy is ErrorStrategy.COMPENSATE and reason in (Reason.DELETED, Reason.COMPENSATION_REQUESTED):
         draft.strategy = strategy
     if not over:
         _stop(draft, reason, "the run is being cancelled", Part.MAIN)
@@ -54,10 +56,13 @@ def _cancel(draft: Draft) -> None:
 def _asked(draft: Draft) -> tuple[Reason, ErrorStrategy] | None:
     if draft.run.deleting:
         return Reason.DELETED, ErrorStrategy.COMPENSATE
+    undo = ErrorStrategy.COMPENSATE if draft.definition.undoing.on_cancel else ErrorStrategy.ABORT
+    displaced = draft.snapshot.admission.displaced
+    if displaced is not None and draft.run.spec.shutdown != "Compensate":
+        return displaced.reason, undo
     match draft.run.spec.shutdown:
         case "Cancel":
-            undo = draft.definition.undoing.on_cancel
-            return Reason.CANCELLED, ErrorStrategy.COMPENSATE if undo else ErrorStrategy.ABORT
+            return Reason.CANCELLED, undo
         case "Compensate":
             return Reason.COMPENSATION_REQUESTED, ErrorStrategy.COMPENSATE
     return None

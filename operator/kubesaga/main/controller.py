@@ -22,6 +22,7 @@ from kubesaga.cel.pool import CelPool
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader
@@ -48,10 +49,11 @@ from kubesaga.kube.lease import Elector, LeaseTiming
 from kubesaga.kube.resources import WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
 from kubesaga.main.execution import Base, close_all, make_executors, pod_informers
-from kubesaga.main.process import SystemClock, limits_of
+from kubesaga.main.process import SystemClock, limits_of, operator_limits_of
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics, Sample
+from kubesaga.testing.unguarded import open_ledger
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
@@ -196,16 +198,18 @@ async def _lead(base: Base, elector: Elector) -> None:
         actions = KubeActions(
             client, now=clock.now, wake=lambda key: runs.add(key), look=lambda key: answering.add(key)
         )  # fmt: skip
+        ledger = open_ledger(lambda key: runs.add(key), operator_limits_of(settings))
+        inventory = Inventory(client, records, ledger, namespaces=settings.namespaces, clock=clock)
         reconciler = Reconciler(
             Loader(
                 records, definitions, executors, actions, namespace_ending=Namespaces(client, clock.monotonic).ending,
                 worker=f"{settings.identity}-{secrets.token_hex(4)}", limits=limits_of(settings),
             ),
             records, Actuator(executors, actions), Announcer(base.metrics, _post_to(poster)),
-            evaluator=evaluator, clock=clock,
+            evaluator=evaluator, ledger=ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        checker = WorkflowReconciler(client, definitions, clock)
+        checker = WorkflowReconciler(client, definitions, ledger, clock)
         workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
@@ -224,7 +228,7 @@ async def _lead(base: Base, elector: Elector) -> None:
         await _work(
             base,
             [elector.run(), pods.run()],
-            pods.wait_synced(),
+            _synced(pods, inventory, runs),
             [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run(), retention.run()],
             _Shell(records, runs, workflows, actions, answering),
         )
@@ -279,6 +283,14 @@ async def _watch(base: Base, shell: _Shell) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _synced(pods: Informers, inventory: Inventory, runs: Queue) -> None:
+    """Wait until everything is known that the first pass relies on."""
+    count = await inventory.take(runs.add)
+    await pods.wait_synced()
+    if count:
+        _log.info("%d live runs are taken up", count)
 
 
 def _post_to(poster: EventPoster) -> Post:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from kubesaga.api.limits import QueueStrategy
+from kubesaga.engine.ledger import OperatorLimits
 from kubesaga.engine.snapshot import Limits
 from kubesaga.settings import Settings
 
@@ -44,6 +46,16 @@ def limits_of(settings: Settings) -> Limits:
         pod_start_timeout=timedelta(seconds=settings.pod_start_timeout),
         max_interruptions=settings.max_interruptions,
         max_run_bytes=settings.max_run_bytes,
+    )
+
+
+def operator_limits_of(settings: Settings) -> OperatorLimits:
+    """Return the settings that hold for all Workflows together."""
+    return OperatorLimits(
+        max_workflows=settings.max_workflows or None,
+        max_activities=settings.max_activities or None,
+        strategy=QueueStrategy(settings.queue_strategy),
+        timeout=timedelta(seconds=settings.queue_timeout) if settings.queue_timeout else None,
     )
 
 

@@ -22,13 +22,15 @@ from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
-from kubesaga.controller.loader import Loaded, Loader
+from kubesaga.controller.loader import Loaded, Loader, run_of
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Succeeded
 from kubesaga.engine.decision import Decision, Release
 from kubesaga.engine.definition import Kind
+from kubesaga.engine.ledger import OperatorLimits
 from kubesaga.engine.snapshot import Limits, Run
+from kubesaga.engine.standing import standing_of
 from kubesaga.kube.errors import ServerUnavailable
 from kubesaga.kube.resources import WORKFLOW_ACTIONS, Resource
 from kubesaga.telemetry.metrics import Metrics
@@ -36,6 +38,7 @@ from kubesaga.testing.api_server import FakeApiServer, merged
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.executors import FakeExecutor
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
 from kubesaga.testing.violations import check_release, check_start, is_finished
 
 WORKFLOW: dict[str, Any] = {
@@ -75,8 +78,11 @@ class _Broken:
 class World:
     """One history."""
 
-    def __init__(self, chance: random.Random, *, broken: str = "") -> None:
+    def __init__(
+        self, chance: random.Random, *, broken: str = "", runs: int = 2, limits: OperatorLimits | None = None
+    ) -> None:
         self.chance = chance
+        self.limits = limits
         self.broken = broken
         self.faults: Counter[str] = Counter()
         self.found: list[str] = []
@@ -88,7 +94,7 @@ class World:
         """The attempts that really had their effect."""
         self.pods = _WatchedExecutor(self, survives=True)
         self.handlers = _WatchedExecutor(self, survives=False)
-        self.keys = [RunKey(namespace="shop", name=f"order-{number}") for number in range(2)]
+        self.keys = [RunKey(namespace="shop", name=f"order-{number}") for number in range(runs)]
         self._lives = 0
         self._pending: set[RunKey] = set()
         self._wakes: dict[RunKey, datetime] = {}
@@ -247,6 +253,7 @@ class World:
             self.actions.saw(action, merged(body, {}))
         kind = _StaleRecords if self.broken == _Broken.STALE else KubeRecords
         self.records = kind(self.api)  # type: ignore[arg-type]  # it has what records call
+        self.ledger = open_ledger(self._pending.add, self.limits)
         executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
         definitions = Definitions(_workflow, self._revisions, PathEvaluator())
         loader = Loader(
@@ -258,8 +265,11 @@ class World:
         )
         self.reconciler = reconciler(
             loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
-            evaluator=PathEvaluator(), clock=self.clock,
+            evaluator=PathEvaluator(), ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
+        for key, body in self.api.objects.items():
+            if (standing := standing_of(run_of(key, merged(body, {}))[0])) is not None:
+                self.ledger.put(standing, self.clock.now())
         for body in list(self.api.objects.values()):
             self.tell({**body, "metadata": dict(body["metadata"])})
 

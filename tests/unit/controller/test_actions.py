@@ -33,6 +33,7 @@ from kubesaga.kube.errors import Forbidden, ServerUnavailable
 from kubesaga.testing.builders import KEY, UID
 from kubesaga.testing.clock import START, FakeClock
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
 
 PLURAL = "workflowactions"
 OWNER = {"apiVersion": API_VERSION, "kind": "WorkflowRun", "name": KEY.name, "uid": UID}
@@ -397,7 +398,10 @@ async def pass_over(key: RunKey, desk: Desk, client: KubeClient, clock: FakeCloc
         worker="w", limits=Limits(),
     )  # fmt: skip
     actuator = Actuator({}, desk.actions)
-    await Reconciler(loader, records, actuator, Announcer(), evaluator=PathEvaluator(), clock=clock).process(key)
+    reconciler = Reconciler(
+        loader, records, actuator, Announcer(), evaluator=PathEvaluator(), ledger=open_ledger(), clock=clock
+    )  # fmt: skip
+    await reconciler.process(key)
     await desk.work()
 
 

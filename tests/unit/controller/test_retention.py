@@ -37,6 +37,7 @@ from kubesaga.kube.transport import Request
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.executors import FakeExecutor
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
 
 SPEC: dict[str, Any] = {"activities": [{"name": "a", "handler": "x", "when": "false"}]}
 """A Workflow whose runs are over as soon as they begin."""
@@ -72,7 +73,7 @@ class Shop:
         )  # fmt: skip
         actuator = Actuator({Kind.HANDLER: self.executor}, NoActions())
         self.reconciler = Reconciler(
-            loader, self.records, actuator, Announcer(), evaluator=PathEvaluator(), clock=clock
+            loader, self.records, actuator, Announcer(), evaluator=PathEvaluator(), ledger=open_ledger(), clock=clock
         )  # fmt: skip
 
     async def _stays(self, _namespace: str) -> bool:

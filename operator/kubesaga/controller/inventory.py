@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is there when this process begins to lead: every limit, and every live run, before anybody is let in anywhere.
+
+The watches tell of all that too, but not when they have told everything. Limits hold only where all holders are known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kubesaga.api.parsing import parse_workflow_spec
+from kubesaga.controller.clock import Clock
+from kubesaga.controller.kube_records import LIVE, KubeRecords
+from kubesaga.controller.loader import run_of
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.standing import standing_of
+from kubesaga.errors import InvalidSpec
+from kubesaga.kube.client import KubeClient, Selection
+from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS
+
+_log = logging.getLogger("kubesaga.workflow_engine")
+
+
+class Inventory:
+    """Lists once."""
+
+    def __init__(
+        self, client: KubeClient, records: KubeRecords, ledger: Ledger, *, namespaces: Sequence[str], clock: Clock
+    ) -> None:
+        self._client = client
+        self._records = records
+        self._ledger = ledger
+        self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self._clock = clock
+
+    async def take(self, add: Callable[[RunKey], None]) -> int:
+        """Take in all Workflows and live runs; have each run looked at (`add`). Returns how many runs there are."""
+        for namespace in self._namespaces:
+            listing = await self._client.list(WORKFLOWS, Selection(namespace=namespace))
+            for body in listing.items:
+                note_workflow(self._ledger, body["metadata"], body.get("spec") or {}, self._clock)
+        count = 0
+        for namespace in self._namespaces:
+            # From etcd, not from the server's cache: the last write of whoever led before must be in it.
+            async for page in self._client.pages(WORKFLOW_RUNS, Selection(namespace=namespace, labels=LIVE)):
+                for body in page.items:
+                    self._take_run(body, add)
+                count += len(page.items)
+        return count
+
+    def _take_run(self, body: dict[str, Any], add: Callable[[RunKey], None]) -> None:
+        key = key_of(body["metadata"])
+        self._records.saw(key, body)
+        add(key)
+        try:
+            standing = standing_of(run_of(key, body)[0])
+        except ValueError as error:
+            _log.error("the status of WorkflowRun %s cannot be read, so nobody knows what it holds: %s", key, error)
+            return
+        if standing is not None:
+            self._ledger.put(standing, self._clock.now())
+
+
+def note_workflow(ledger: Ledger, metadata: Mapping[str, Any], spec: Mapping[str, Any], clock: Clock) -> None:
+    """Take in how a Workflow limits itself now. One that is not valid says nothing: what it said before holds."""
+    given = spec.get("concurrency")
+    try:
+        concurrency = None if given is None else parse_workflow_spec(dict(spec)).concurrency
+    except InvalidSpec:
+        return
+    ledger.configure(metadata["namespace"], metadata["name"], concurrency, clock.now())
+
+
+def key_of(metadata: Mapping[str, Any]) -> RunKey:
+    """Return where an object is found."""
+    return RunKey(namespace=metadata["namespace"], name=metadata["name"])

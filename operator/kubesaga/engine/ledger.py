@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds which slot and who waits, over all live runs; and what each run is told when it asks.
+
+Nothing is counted up and down: each copy of a run that is read or written replaces all that was known of that run
+(`put`), so the holders are always those that the statuses name, beside what was granted to passes that are under way.
+
+A pass: `begin`, then `ask` for what it wants, until nothing is left unanswered; the write; `put` with what was written;
+`settle`. A grant that a pass did not use is taken back by `settle`, and not offered to that run again before it changes.
+A pass that ended without knowing whether its write was carried out is not settled: what it was granted stays granted until
+the run has been read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from kubesaga.api.fields import parse_duration
+from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy
+from kubesaga.api.names import Deed
+from kubesaga.api.reasons import REASON_TEXT, Reason
+from kubesaga.api.run import BlockedBy
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.conflicts import Conflicts
+from kubesaga.engine.decision import EndedCall
+from kubesaga.engine.entry import Entry, attempt_claim, run_claim
+from kubesaga.engine.gate import Claim, Gate, Scope, SlotId
+from kubesaga.engine.guarding import GuardKey, GuardSettings
+from kubesaga.engine.slots import Admission, Answer, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
+from kubesaga.engine.standing import Place, Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorLimits:
+    """What holds for all Workflows together. None: any number."""
+
+    max_workflows: int | None = None
+    max_activities: int | None = None
+    strategy: QueueStrategy = QueueStrategy.FIFO
+    """Between Workflows; Fair: between namespaces."""
+    timeout: timedelta | None = None
+    """Longest wait, where the Workflow does not say."""
+
+
+class GuardStates(Protocol):
+    """Breakers and rate limits."""
+
+    def settings(self, key: GuardKey, default: GuardSettings | None) -> GuardSettings | None:
+        """Return how a guard is set now."""
+
+    def verdict(
+        self, key: GuardKey, default: GuardSettings | None, now: datetime, under_way: Iterable[datetime]
+    ) -> Granted | Blocked | Refused:
+        """Tell whether a call may go through now, beside the bulkhead."""
+
+    def begun(self, key: GuardKey, now: datetime) -> None:
+        """Take in that a call goes through."""
+
+    def ended(self, call: EndedCall) -> None:
+        """Take in that a call has ended."""
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_GUARDS: Final = 10_000
+
+
+class Ledger:
+    """See the module. Pure: neither clock nor I/O; `now` comes with each question."""
+
+    def __init__(self, limits: OperatorLimits, guards: GuardStates, wake: Callable[[RunKey], None]) -> None:
+        """`wake` is told of runs that are to be looked at: it is their turn, or they are to make room."""
+        self._limits = limits
+        self._guards = guards
+        self._wake = wake
+        self._now = _NEVER
+        self._runs: dict[str, Entry] = {}
+        self._uids: dict[RunKey, str] = {}
+        self._live: dict[Scope, Concurrency | None] = {}
+        self._defaults: dict[GuardKey, GuardSettings | None] = {}
+        self.runs = Gate(
+            limit=limits.max_workflows, strategy=limits.strategy, room=lambda _guard: True,
+            scope_full=BlockedBy.MAX_WORKFLOWS, full=BlockedBy.OPERATOR_MAX_WORKFLOWS,
+        )  # fmt: skip
+        self.attempts = Gate(
+            limit=limits.max_activities, strategy=limits.strategy, room=self._has_room, admitted=self._admitted,
+            scope_full=BlockedBy.MAX_ACTIVITIES, full=BlockedBy.OPERATOR_MAX_ACTIVITIES,
+        )  # fmt: skip
+        self._conflicts = Conflicts(wake=self._wake_uid)
+
+    # --- what is known ----------------------------------------------------------------------------------------------
+
+    def configure(self, namespace: str, workflow: str, concurrency: Concurrency | None, now: datetime) -> None:
+        """Take in how a Workflow limits itself now. Lowering a limit drains, and ends nothing."""
+        self._now = now
+        scope = (namespace, workflow)
+        self._live[scope] = concurrency
+        self._set(scope, concurrency)
+        self._fill()
+
+    def put(self, standing: Standing, now: datetime) -> None:
+        """Take in how a run stands: this replaces all that was known of it."""
+        self._now = now
+        known = self._runs.get(standing.uid)
+        if known is None:
+            self._gone(standing.key, but=standing.uid)
+            known = self._runs[standing.uid] = Entry(standing)
+            self._uids[standing.key] = standing.uid
+        elif known.standing.version != standing.version:
+            known.declined.clear()
+        known.standing = standing
+        self._sync(known)
+        self._fill()
+
+    def drop(self, key: RunKey, now: datetime) -> None:
+        """Take in that a run is over, or gone: it holds nothing and waits for nothing."""
+        self._now = now
+        self._gone(key)
+        self._fill()
+
+    # --- passes -----------------------------------------------------------------------------------------------------
+
+    def begin(self, standing: Standing, default: Concurrency | None, now: datetime) -> Admission:
+        """Begin a pass over a run; `default`: the limits in the revision that it works from. Returns what holds for it."""
+        known = self._runs.get(standing.uid)
+        if known is not None:
+            known.asked.clear()
+            known.asked_key = ""
+        self.put(standing, now)
+        entry = self._runs[standing.uid]
+        concurrency = self._concurrency(standing.scope, default)
+        entry.used = set(entry.granted)
+        keyed = concurrency is not None and (concurrency.key is not None or concurrency.max_workflows is not None)
+        queuing = concurrency.queuing if concurrency is not None else None
+        timeout = parse_duration(queuing.timeout) if queuing is not None and queuing.timeout else self._limits.timeout
+        return Admission(
+            run_limited=keyed or self.runs.limit is not None or standing.queued,
+            attempts_limited=self.attempts.is_limited(standing.scope),
+            queue_timeout=timeout, displaced=self._conflicts.displaced(standing.uid),
+            call_timeouts={
+                step: timeout
+                for step, place in standing.held.items()
+                if (timeout := self._call_timeout(place.guard)) is not None
+            },
+        )  # fmt: skip
+
+    def ask(self, standing: Standing, wants: Mapping[AskedFor, Want], now: datetime) -> dict[AskedFor, Answer]:
+        """Return whether what a pass wants is to be had now. What is granted is the pass's until it is settled."""
+        self._now = now
+        entry = self._runs[standing.uid]
+        refused: dict[AskedFor, Answer] = {}
+        for asked, want in wants.items():
+            answer = self._ask_run(entry, want) if isinstance(want, RunWant) else self._ask_attempt(entry, want, now)
+            if answer is not None:
+                refused[asked] = answer
+                entry.asked.pop((standing.uid, asked), None)
+        self._sync(entry)
+        self._fill()
+        entry.used |= set(entry.granted)
+        answers = {asked: refused.get(asked) or self._answer(entry, asked, want, now) for asked, want in wants.items()}
+        for asked, want in wants.items():
+            # Whoever came first keeps the place: the queue is full for those who come after.
+            if isinstance(want, AttemptWant) and (full := self._overflow(entry, asked, want, answers[asked])):
+                answers[asked] = full
+        return answers
+
+    def settle(self, uid: str, now: datetime, *, dropped: bool = False) -> None:
+        """End a pass: what it did not use is free again. `dropped`: it came to nothing, and the next may use it."""
+        self._now = now
+        entry = self._runs.get(uid)
+        if entry is None:
+            return
+        unused = entry.used & set(entry.granted)
+        entry.declined |= set() if dropped else unused
+        entry.granted = {slot: claim for slot, claim in entry.granted.items() if slot not in unused}
+        entry.asked.clear()
+        entry.used.clear()
+        entry.asked_key = ""
+        self._sync(entry)
+        self._fill()
+        if entry.granted:
+            self._wake(entry.standing.key)  # granted while the pass was under way, which does not know of it
+
+    def ended(self, call: EndedCall) -> None:
+        """Take in how a call behind a guard has ended, once that is recorded."""
+        self._guards.ended(call)
+
+    def guard_changed(self, guard: GuardKey, now: datetime) -> None:
+        """Take in that a breaker or a rate limit may let through more, or that a breaker has opened."""
+        self._now = now
+        for slot in self.attempts.waiting_at(guard):
+            self._wake_uid(slot[0])
+        self.attempts.refresh(guard)
+        self._fill()
+
+    # --- within -----------------------------------------------------------------------------------------------------
+
+    def _concurrency(self, scope: Scope, default: Concurrency | None) -> Concurrency | None:
+        if scope in self._live:
+            return self._live[scope]
+        self._set(scope, default)
+        return default
+
+    def _set(self, scope: Scope, concurrency: Concurrency | None) -> None:
+        queuing = concurrency.queuing if concurrency is not None else None
+        strategy = queuing.strategy if queuing is not None else QueueStrategy.FIFO
+        runs = concurrency.max_workflows if concurrency is not None else None
+        attempts = concurrency.max_activities if concurrency is not None else None
+        self.runs.configure(scope, runs, strategy)
+        self.attempts.configure(scope, attempts, strategy)
+        overflow = queuing.overflow if queuing is not None else Overflow.QUEUE
+        self._conflicts.configure(
+            scope,
+            newest=runs if overflow is Overflow.CANCEL_OLDEST else None,
+            replaces=concurrency is not None and concurrency.on_conflict is OnConflict.REPLACE,
+        )
+
+    def _ask_run(self, entry: Entry, want: RunWant) -> Answer | None:
+        """Have a run wait for its start; returns why it is turned away."""
+        standing = entry.standing
+        concurrency = self._concurrency(standing.scope, want.concurrency)
+        other = self._conflicts.other(standing.scope, want.key, standing.uid)
+        new = not standing.queued and (standing.uid, None) not in entry.granted
+        if new and other is not None and concurrency is not None:
+            name = self._runs[other].standing.key.name
+            if concurrency.on_conflict is OnConflict.REJECT:
+                return Refused(reason=Reason.KEY_CONFLICT, message=f"the run {name} has the same key, {want.key}")
+            if concurrency.on_conflict is OnConflict.USE_EXISTING:
+                return Refused(
+                    reason=Reason.USED_EXISTING, message=f"the run {name}, of the same key, does it: {want.key}"
+                )
+        queuing = concurrency.queuing if concurrency is not None else None
+        if new and queuing is not None and queuing.overflow is Overflow.REJECT and self._is_full(standing.scope):
+            told = f"{self.runs.held_in(standing.scope)} runs are under way or about to start, and there may be no more"
+            return Refused(reason=Reason.QUEUE_FULL, message=told)
+        entry.asked_key = want.key
+        entry.asked[(standing.uid, None)] = run_claim(standing, want.group)
+        return None
+
+    def _is_full(self, scope: Scope) -> bool:
+        probe = Claim(id=("", None), scope=scope, at=_NEVER, name="")
+        return self.runs.blocker(probe) is BlockedBy.MAX_WORKFLOWS
+
+    def _ask_attempt(self, entry: Entry, want: AttemptWant, now: datetime) -> Answer | None:
+        """Have an attempt wait for its slot; returns why it is turned away."""
+        standing = entry.standing
+        self._concurrency(standing.scope, want.concurrency)
+        place = Place(since=want.since, guard=want.guard, urgent=want.step[0] is Deed.UNDO)
+        slot = (standing.uid, want.step)
+        if want.guard is not None:
+            self._remember(want.guard, want.settings)
+            self.attempts.refresh(want.guard)
+            if slot not in entry.granted:
+                verdict = self._verdict(want.guard, now)
+                if isinstance(verdict, Refused) and not place.urgent:
+                    return verdict
+        entry.asked[slot] = attempt_claim(standing, want.step, place)
+        return None
+
+    def _overflow(self, entry: Entry, asked: AskedFor, want: AttemptWant, answer: Answer) -> Refused | None:
+        """Return why an attempt that has to wait may not: its bulkhead's queue is full (S172)."""
+        settings = self._guards.settings(want.guard, want.settings) if want.guard is not None else None
+        if want.guard is None or settings is None or settings.bulkhead is None or not isinstance(answer, Blocked):
+            return None
+        if answer.by is not BlockedBy.BULKHEAD or want.step[0] is Deed.UNDO or want.step in entry.standing.waiting:
+            return None
+        others = len(self.attempts.waiting_at(want.guard)) - 1
+        if others < settings.bulkhead.queue:
+            return None
+        entry.asked.pop((entry.standing.uid, asked), None)
+        self._sync(entry)
+        told = f"{settings.bulkhead.concurrent} calls are under way and {others} wait, which is as many as may"
+        return Refused(reason=Reason.BULKHEAD_REJECTED, message=told)
+
+    def _answer(self, entry: Entry, asked: AskedFor, want: Want, now: datetime) -> Answer:
+        slot = (entry.standing.uid, asked)
+        if slot in entry.granted:
+            if isinstance(want, RunWant):
+                return Granted(key=want.key, group=want.group)
+            return Granted(timeout=self._call_timeout(want.guard))
+        claim = entry.asked[slot]
+        if isinstance(want, RunWant):
+            first = self._conflicts.ahead(entry.standing.uid)
+            if first is not None:
+                name = self._runs[first].standing.key.name
+                told = f"the run {name} has the same key, {want.key}; this one starts when that has finished"
+                return Blocked(by=BlockedBy.KEY, message=told)
+            by = self.runs.blocker(claim) or BlockedBy.MAX_WORKFLOWS
+            return Blocked(by=by, message=REASON_TEXT[Reason.AWAITING_SLOT])
+        return self._blocked(claim, want, now)
+
+    def _blocked(self, claim: Claim, want: AttemptWant, now: datetime) -> Blocked:
+        """Return what an attempt waits for: its guard, else a slot."""
+        patience: timedelta | None = None
+        if want.guard is not None:
+            settings = self._guards.settings(want.guard, want.settings)
+            bulkhead = settings.bulkhead if settings is not None else None
+            patience = bulkhead.timeout if bulkhead is not None else None
+            verdict = self._verdict(want.guard, now)
+            if isinstance(verdict, Blocked):
+                return Blocked(by=verdict.by, message=verdict.message, until=verdict.until, patience=patience)
+            if isinstance(verdict, Refused):
+                return Blocked(by=BlockedBy.CIRCUIT_BREAKER, message=verdict.message, until=verdict.until)
+            if bulkhead is not None and len(self.attempts.held_at(want.guard)) >= bulkhead.concurrent:
+                return Blocked(
+                    by=BlockedBy.BULKHEAD, message=REASON_TEXT[Reason.BULKHEAD_FULL], patience=patience
+                )  # fmt: skip
+        by = self.attempts.blocker(claim) or BlockedBy.MAX_ACTIVITIES
+        return Blocked(by=by, message=REASON_TEXT[Reason.AWAITING_SLOT])
+
+    def _call_timeout(self, guard: GuardKey | None) -> timedelta | None:
+        settings = self._guards.settings(guard, self._defaults.get(guard)) if guard is not None else None
+        return settings.breaker.timeout if settings is not None and settings.breaker is not None else None
+
+    def _verdict(self, guard: GuardKey, now: datetime) -> Granted | Blocked | Refused:
+        under_way = [claim.at for claim in self.attempts.held_at(guard).values()]
+        return self._guards.verdict(guard, self._defaults.get(guard), now, under_way)
+
+    def _has_room(self, guard: GuardKey) -> bool:
+        settings = self._guards.settings(guard, self._defaults.get(guard))
+        bulkhead = settings.bulkhead if settings is not None else None
+        if bulkhead is not None and len(self.attempts.held_at(guard)) >= bulkhead.concurrent:
+            return False
+        return isinstance(self._verdict(guard, self._now), Granted)
+
+    def _admitted(self, claim: Claim) -> None:
+        if claim.guard is not None:
+            self._guards.begun(claim.guard, self._now)
+
+    def _remember(self, guard: GuardKey, settings: GuardSettings | None) -> None:
+        self._defaults[guard] = settings
+        if len(self._defaults) > _GUARDS:
+            used = {*self.attempts.guards}
+            self._defaults = {
+                known: self._defaults[known] for known in self._defaults if known in used or known == guard
+            }
+
+    def _fill(self) -> None:
+        """Give out what is free, and have those looked at who got something."""
+        for gate in (self.runs, self.attempts):
+            for claim in gate.fill(self._now):
+                entry = self._runs[claim.id[0]]
+                entry.granted[claim.id] = claim
+                if claim.id not in entry.asked:
+                    self._wake(entry.standing.key)
+                if claim.id[1] is None:
+                    self._contend(entry)
+
+    def _sync(self, entry: Entry) -> None:
+        """Tell the gates how a run stands."""
+        standing = entry.standing
+        held = entry.held()
+        self._contend(entry)
+        entry.granted = {slot: claim for slot, claim in entry.granted.items() if slot not in held}
+        holds = {**entry.granted, **held}
+        waits = {**entry.waits(), **entry.asked}
+        claims = {slot: claim for slot, claim in waits.items() if slot not in holds}
+        if self._conflicts.ahead(standing.uid) is not None:
+            claims.pop((standing.uid, None), None)
+        for slot in entry.mine - set(holds) - set(claims):
+            self._gate(slot).release(slot)
+            self._gate(slot).leave(slot)
+        for slot, claim in holds.items():
+            self._gate(slot).hold(claim)
+        for slot, claim in claims.items():
+            self._gate(slot).wait(claim)
+        entry.mine = {*holds, *claims}
+
+    def _contend(self, entry: Entry) -> None:
+        """Have the run take its place among those of its key; who is next may have changed."""
+        for other in self._conflicts.put(entry.contender()):
+            self._sync(self._runs[other])
+
+    def _gate(self, slot: SlotId) -> Gate:
+        return self.runs if slot[1] is None else self.attempts
+
+    def _gone(self, key: RunKey, *, but: str = "") -> None:
+        uid = self._uids.get(key)
+        if uid is None or uid == but:
+            return
+        entry = self._runs.pop(uid)
+        del self._uids[key]
+        for slot in entry.mine:
+            self._gate(slot).release(slot)
+            self._gate(slot).leave(slot)
+        for other in self._conflicts.drop(uid):
+            self._sync(self._runs[other])
+
+    def _wake_uid(self, uid: str) -> None:
+        if (entry := self._runs.get(uid)) is not None:
+            self._wake(entry.standing.key)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run that has not started: it waits for its turn, gives way, or is turned away. Who is next, the ledger says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from kubesaga.api.fields import format_duration
+from kubesaga.api.names import digest
+from kubesaga.api.reasons import REASON_TEXT, Reason
+from kubesaga.api.run import QueueStatus, RunPhase, WorkflowRunStatus
+from kubesaga.engine.decision import Answer, Decision, Note
+from kubesaga.engine.definition import Definition
+from kubesaga.engine.effects import tidying
+from kubesaga.engine.expressions import Evaluator, render
+from kubesaga.engine.obeying import answers_of_finished, answers_of_waiting
+from kubesaga.engine.slots import Blocked, Refused, RunWant
+from kubesaga.engine.snapshot import Run, Snapshot
+from kubesaga.engine.summary import outcome_conditions
+from kubesaga.engine.transitions import moved_run
+
+_LONGEST_KEY: Final = 253
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unstarted:
+    """A run that has not started, and what expressions about it may read."""
+
+    snapshot: Snapshot
+    definition: Definition
+    inputs: Mapping[str, Any]
+    event: Any
+    now: datetime
+
+    @property
+    def run(self) -> Run:
+        """The run as it was read."""
+        return self.snapshot.run
+
+
+def waiting(new: Unstarted, evaluator: Evaluator) -> Decision | None:
+    """Return what becomes of a run that does not start now; None: it starts.
+
+    Raises ExpressionError where its business or fairness key cannot be found out.
+    """
+    admission, run = new.snapshot.admission, new.run
+    if not admission.run_limited:
+        return None
+    if (end := _told_to_end(new)) is not None:
+        phase, reason = end
+        return _end(new, phase, reason, REASON_TEXT[reason])
+    if admission.displaced is not None:
+        return _end(new, RunPhase.CANCELLED, admission.displaced.reason, admission.displaced.message)
+    if run.spec.suspend:
+        return _pause(new)
+    want = _want(new, evaluator)
+    queue = run.status.queue
+    deadline = queue.since + admission.queue_timeout if queue is not None and admission.queue_timeout else None
+    answer = admission.answers.get(None)
+    match answer:
+        case None:
+            return Decision(status=run.status, wants={None: want})
+        case Blocked() if deadline is not None and queue is not None and new.now >= deadline:
+            waited = format_duration(new.now - queue.since)
+            told = f"it waited {waited} for {queue.blocked_by} (concurrency.queuing.timeout)"
+            return _end(new, RunPhase.FAILED, Reason.QUEUE_TIMEOUT, told)
+        case Blocked():
+            return _wait(new, want, answer)
+        case Refused(reason=Reason.USED_EXISTING):
+            return _end(new, RunPhase.SUCCEEDED, answer.reason, answer.message)
+        case Refused():
+            return _end(new, RunPhase.FAILED, answer.reason, answer.message)
+    return None
+
+
+def _told_to_end(new: Unstarted) -> tuple[RunPhase, Reason] | None:
+    if new.run.deleting:
+        return RunPhase.CANCELLED, Reason.DELETED
+    match new.run.spec.shutdown:
+        case "Terminate":
+            return RunPhase.TERMINATED, Reason.TERMINATED
+        case "Cancel" | "Compensate":
+            return RunPhase.CANCELLED, Reason.CANCELLED
+    return None
+
+
+def _want(new: Unstarted, evaluator: Evaluator) -> RunWant:
+    """Return what the run asks for. Its keys are evaluated once, and recorded: they must not change while it waits."""
+    concurrency, status = new.definition.spec.concurrency, new.run.status
+    if status.queue is not None:
+        key, group = status.concurrency_key or "", status.fairness_key or ""
+    else:
+        queuing = concurrency.queuing if concurrency is not None else None
+        key = _text(new, evaluator, concurrency.key if concurrency is not None else None, "concurrency.key")
+        fair = queuing.fairness_key if queuing is not None else None
+        group = _text(new, evaluator, fair, "concurrency.queuing.fairnessKey")
+    return RunWant(concurrency=concurrency, key=key, group=group)
+
+
+def _text(new: Unstarted, evaluator: Evaluator, template: str | None, path: str) -> str:
+    if template is None:
+        return ""
+    run = new.run
+    scope = {
+        "inputs": dict(new.inputs),
+        "workflow": {**(new.definition.spec.variables or {}), **new.inputs},
+        "event": new.event,
+        "run": {"name": run.key.name, "namespace": run.key.namespace, "uid": run.uid, "workflow": run.workflow},
+    }
+    value = render(template, scope, evaluator, path)
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
+    return text if len(text) <= _LONGEST_KEY else f"{text[:200]}-{digest(text)}"
+
+
+def keys_of(new: Unstarted, evaluator: Evaluator) -> dict[str, str | None]:
+    """Return the fields of the status that record a run's keys."""
+    if new.definition.spec.concurrency is None:
+        return {}
+    want = _want(new, evaluator)
+    return {"concurrency_key": want.key or None, "fairness_key": want.group or None}
+
+
+def _wait(new: Unstarted, want: RunWant, answer: Blocked) -> Decision:
+    queue = new.run.status.queue
+    queue = QueueStatus(blocked_by=answer.by, since=queue.since if queue is not None else new.now)
+    fields = {
+        "queue": queue, "concurrency_key": want.key or None, "fairness_key": want.group or None,
+        "message": answer.message,
+    }  # fmt: skip
+    status = _status(new, RunPhase.QUEUED, **fields)
+    notes = () if new.run.status.queue else (Note(reason="Queued", message=f"{answer.by}: {answer.message}"),)
+    timeout = new.snapshot.admission.queue_timeout
+    return Decision(
+        status=status, effects=_told(new, status), notes=notes,
+        wake_at=queue.since + timeout if timeout is not None else None,
+    )  # fmt: skip
+
+
+def _pause(new: Unstarted) -> Decision:
+    """A run that is suspended before its start waits for nothing but to be told to go on."""
+    status = _status(new, RunPhase.PAUSED, queue=None, message=REASON_TEXT[Reason.SUSPENDED])
+    return Decision(status=status, effects=_told(new, status))
+
+
+def _told(new: Unstarted, status: WorkflowRunStatus) -> tuple[Answer, ...]:
+    return answers_of_waiting(replace(new.run, status=status), new.snapshot.commands)
+
+
+def _end(new: Unstarted, phase: RunPhase, reason: Reason, message: str) -> Decision:
+    """End a run that has never started: there is nothing to stop, to undo, or to clean up after."""
+    status = _status(new, phase, queue=None, reason=reason, message=message, completion_time=new.now)
+    told = answers_of_finished(replace(new.run, status=status), new.snapshot.commands)
+    good = phase is RunPhase.SUCCEEDED
+    note = Note(reason=str(phase), message=f"the run never started: {message}", warning=not good, event=True)
+    return Decision(status=status, effects=(*tidying(new.snapshot), *told), notes=(note,))
+
+
+def _status(new: Unstarted, phase: RunPhase, **fields: Any) -> WorkflowRunStatus:
+    run = new.run
+    reason = fields.get("reason")
+    return run.status.model_copy(
+        update={
+            "id": run.uid, "phase": moved_run(run.status.phase, phase), "observed_generation": run.generation,
+            "workflow_revision": new.snapshot.revision, "spec_digest": run.status.spec_digest or run.spec_digest,
+            "conditions": outcome_conditions(run, phase, reason, fields.get("message"), new.now), "progress": None,
+            **fields,
+        }
+    )  # fmt: skip
