@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kubesaga.api.failure import Fallback
 from kubesaga.api.fields import Duration, Model
@@ -40,18 +40,8 @@ class OnConflict(StrEnum):
     USE_EXISTING = "UseExisting"
 
 
-_FAIR_RULE: Final[dict[str, Any]] = {
-    "oneOf": [
-        {"required": ["fairnessKey"], "properties": {"strategy": {"enum": ["Fair"]}}},
-        {"not": {"anyOf": [{"required": ["fairnessKey"]}, {"properties": {"strategy": {"enum": ["Fair"]}}}]}},
-    ]
-}
-
-
 class Queuing(Model):
     """How runs and activities wait for a slot (S139, S140)."""
-
-    model_config = ConfigDict(json_schema_extra=_FAIR_RULE)
 
     strategy: QueueStrategy = QueueStrategy.FIFO
     """FIFO: the oldest first. Priority: the highest `spec.priority` first. Fair: whose `fairnessKey` has the fewest slots."""

@@ -133,7 +133,7 @@ _RUN_RULES: Final[dict[str, Any]] = {
 
 
 class WorkflowRunSpec(Model):
-    """What to run. Immutable but for `suspend` and `shutdown`."""
+    """What to run. Immutable but for `priority`, `suspend` and `shutdown`."""
 
     model_config = ConfigDict(json_schema_extra=_RUN_RULES)
 
@@ -147,8 +147,8 @@ class WorkflowRunSpec(Model):
     """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
     replay_of: Annotated[ReplayOf | None, Field(json_schema_extra=IMMUTABLE)] = None
     """Another run that is taken up again, instead of `workflowRef`: from its revision, inputs and event."""
-    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, json_schema_extra=IMMUTABLE)] = 0
-    """With `queuing.strategy: Priority`, the higher one starts first."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    """With `queuing.strategy: Priority`, the higher one starts first. It may be changed while the run waits."""
     suspend: bool = False
     """True: nothing new starts; what runs goes on to its end."""
     shutdown: Literal["Cancel", "Compensate", "Terminate"] | None = None

@@ -32,7 +32,7 @@ def compile_definition(name: str, spec: WorkflowSpec) -> Definition:
         name=name, spec=spec, steps={step.name: step for step in (*main, *final)}, main=main, final=final, undos=undos,
         deeds=deeds, outputs=spec.outputs, timeout=parse_duration(spec.timeout) if spec.timeout else None,
         strategy=_run_strategy(spec), undoing=undoing,
-        has_expressions=any(map(_has_expressions, deeds.values())) or next(expressions_in(spec.outputs), None) is not None,
+        has_expressions=any(map(_has_expressions, deeds.values())) or next(expressions_in(_of_run(spec)), None) is not None,
     )  # fmt: skip
 
 
@@ -125,6 +125,13 @@ def _undoing(spec: WorkflowSpec) -> Undoing:
         parallel=given.strategy == "Parallel", manual=given.mode == "Manual", timeout=parse_duration(given.timeout),
         on_cancel=given.on_cancel, in_doubt=given.in_doubt == "Undo", loose=loose,
     )  # fmt: skip
+
+
+def _of_run(spec: WorkflowSpec) -> list[Any]:
+    """Return what is rendered for a run as a whole."""
+    limits = spec.concurrency
+    queuing = limits.queuing if limits is not None else None
+    return [spec.outputs, limits.key if limits else None, queuing.fairness_key if queuing else None]
 
 
 def _has_expressions(step: Step) -> bool:

@@ -14,6 +14,9 @@ BASE_ROOTS: Final = frozenset({"workflow", "inputs", "event", "activities", "run
 SET_ROOTS: Final = BASE_ROOTS | {"output"}
 """Roots in `set`: also the output of the activity that has just succeeded."""
 
+QUEUE_ROOTS: Final = BASE_ROOTS - {"activities"}
+"""Roots in `concurrency.key` and the fairness key: the run has not started."""
+
 RETRY_ROOTS: Final = BASE_ROOTS | {"error"}
 """Roots in `errorHandling.retry.when`: also how the attempt failed."""
 

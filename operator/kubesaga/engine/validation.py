@@ -22,6 +22,7 @@ from kubesaga.engine import (
     validation_deeds,
     validation_expressions,
     validation_graph,
+    validation_limits,
     validation_sites,
     validation_warnings,
     validation_work,
@@ -38,6 +39,7 @@ MAX_SPEC_BYTES: Final = 1024 * 1024
 MAX_PROBLEMS: Final = 100
 """How many problems are told at once: finding the name that was probably meant takes time, for each of them."""
 
+_LIMITS_OF_WORKFLOWS: Final = ("maxWorkflows", "key", "onConflict")
 _OF_WORKFLOWS: Final = ("successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit")
 """Fields of a Workflow's spec that have no meaning in a run's own."""
 
@@ -60,6 +62,7 @@ def problems_of(spec: WorkflowSpec, checker: ExpressionChecker, path: str = "spe
         validation_graph.problems(spec, graph, path),
         validation_deeds.problems(spec, graph, path),
         validation_work.problems(spec, path),
+        validation_limits.problems(spec, path),
         validation_expressions.problems(spec, graph, checker, path),
     )
     found = sorted(islice(rules, MAX_PROBLEMS), key=_place(path))
@@ -91,6 +94,15 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
             )
             for name in _OF_WORKFLOWS
             if name in spec.workflow_spec
+        ]
+        limits = spec.workflow_spec.get("concurrency")
+        found += [
+            Problem(
+                field_path(path, "workflowSpec", "concurrency", name),
+                "is about all runs of a Workflow, and this is a single run; remove it",
+            )
+            for name in _LIMITS_OF_WORKFLOWS
+            if isinstance(limits, dict) and name in limits
         ]
     if _too_deep(spec.inputs):
         found.append(_nesting(field_path(path, "inputs")))

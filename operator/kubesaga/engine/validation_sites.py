@@ -14,7 +14,7 @@ from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.expressions import ExpressionError, expressions_in
-from kubesaga.engine.scope import BASE_ROOTS, RETRY_ROOTS, SET_ROOTS
+from kubesaga.engine.scope import BASE_ROOTS, QUEUE_ROOTS, RETRY_ROOTS, SET_ROOTS
 from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
 from kubesaga.errors import Problem
 
@@ -37,6 +37,8 @@ class Reader(Enum):
     EVERY_ACTIVITY = auto()
     """What holds for all activities, wherever they stand."""
     OUTPUTS = auto()
+    QUEUE = auto()
+    """A run that has not started: no activity has."""
 
     @property
     def may_be_early(self) -> bool:
@@ -61,6 +63,8 @@ class Site:
         """The variables that it may use."""
         if self.in_retry:
             return RETRY_ROOTS
+        if self.reader is Reader.QUEUE:
+            return QUEUE_ROOTS
         return SET_ROOTS if self.in_set else BASE_ROOTS
 
 
@@ -81,6 +85,11 @@ def sites(spec: WorkflowSpec, path: str) -> Iterator[Site | Problem]:
         here = field_path(default_path(path), "retry")
         yield from _in_retry(spec.error_handling.activity_error.retry, here, Reader.EVERY_ACTIVITY, None)
     yield from _in_value(spec.outputs, field_path(path, "outputs"), Reader.OUTPUTS, None)
+    if spec.concurrency is not None:
+        here = field_path(path, "concurrency")
+        yield from _in_value(spec.concurrency.key, field_path(here, "key"), Reader.QUEUE, None)
+        fair = spec.concurrency.queuing.fairness_key if spec.concurrency.queuing is not None else None
+        yield from _in_value(fair, field_path(here, "queuing", "fairnessKey"), Reader.QUEUE, None)
 
 
 def excess(spec: WorkflowSpec) -> str | None:

@@ -298,10 +298,10 @@ def test_what_a_newer_version_wrote_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        pytest.param({"phase": "Queued"}, 'status.phase: "Queued" is not one of Running', id="a phase"),
+        pytest.param({"phase": "Sleeping"}, 'status.phase: "Sleeping" is not one of Queued', id="a phase"),
         pytest.param(
-            {"activities": {"a-1": {"phase": "Queued"}}},
-            'status.activities["a-1"].phase: "Queued" is not one of Pending',
+            {"activities": {"a-1": {"phase": "Sleeping"}}},
+            'status.activities["a-1"].phase: "Sleeping" is not one of Pending',
             id="a phase of an activity",
         ),
         pytest.param({"startTime": "yesterday"}, "status.startTime: ", id="a time"),

@@ -177,6 +177,9 @@ def test_defaults_are_those_of_the_models() -> None:
         (".compensation.inDoubt", "Undo"),
         (".compensation.activities[].http.method", "GET"),
         (".deletionPolicy", "Compensate"),
+        (".concurrency.queuing.strategy", "FIFO"),
+        (".concurrency.queuing.overflow", "Queue"),
+        (".concurrency.onConflict", "Queue"),
         (".revisionHistoryLimit", 10),
     ]
     assert spec_schema(WorkflowRunSpec)["properties"]["suspend"]["default"] is False
