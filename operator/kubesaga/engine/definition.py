@@ -138,5 +138,5 @@ class Definition:
 
 def deeds_of(activities: Iterable[Step], undos: Iterable[Step]) -> dict[StepKey, Step]:
     """Return all deeds by key, for a Definition."""
-    done = (deed for step in activities for deed in (step, step.fallback) if deed is not None)
+    done = (deed for step in activities for deed in (step, step.fallback or step.rejected) if deed is not None)
     return {deed.key: deed for deed in (*done, *undos)}

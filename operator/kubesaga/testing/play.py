@@ -20,8 +20,10 @@ from kubesaga.engine.attempt import AttemptId, Failed, Observation, Outcome, Sta
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer, Decision, Note, Release, Start, Stop
 from kubesaga.engine.definition import Definition, Kind
+from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.reconcile import reconcile
-from kubesaga.engine.snapshot import Source
+from kubesaga.engine.snapshot import Snapshot, Source
+from kubesaga.engine.standing import standing_of
 from kubesaga.testing.builders import snapshot
 from kubesaga.testing.clock import START
 from kubesaga.testing.paths import PathEvaluator
@@ -48,8 +50,16 @@ def wrong(
 class Play:
     """One run. What its attempts are told to do stands in `log`, e.g. `do reserve#1`, `undo reserve#1`, `stop do pack#1`."""
 
-    def __init__(self, definition: Definition, script: Mapping[str, Line | Sequence[Line]] | None = None) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        script: Mapping[str, Line | Sequence[Line]] | None = None,
+        *,
+        ledger: Ledger | None = None,
+    ) -> None:
         self._definition = definition
+        self._ledger = ledger
+        self._version = 0
         self._script = {
             name: list(lines) if isinstance(lines, Sequence) else [lines] for name, lines in (script or {}).items()
         }
@@ -114,17 +124,44 @@ class Play:
         """Make one pass and do what it says."""
         snap = snapshot(self._definition, self.status, spec=self.spec, deleting=self.deleting)
         snap = replace(
-            snap, observed=dict(self._seen), holders=dict(self._kinds), commands=tuple(self._commands),
+            snap, run=replace(snap.run, version=str(self._version)), observed=dict(self._seen), holders=dict(self._kinds), commands=tuple(self._commands),
             namespace_ending=self.namespace_ending, source=self.source,
         )  # fmt: skip
-        decision = reconcile(snap, self.now, PathEvaluator())
+        decision = self._decide(snap)
         before = (self.status, dict(self._seen), len(self._commands))
         self.status = decision.status
         self.notes += decision.notes
+        self._book(snap, decision)
         for effect in decision.effects:
             self._do(effect)
         self._changed = before != (self.status, self._seen, len(self._commands))
         return decision
+
+    def _decide(self, snap: Snapshot) -> Decision:
+        """Make the pass; where it takes slots, as often as there is something to ask for, as the operator does."""
+        standing = standing_of(snap.run) if self._ledger is not None else None
+        if self._ledger is None or standing is None:
+            return reconcile(snap, self.now, PathEvaluator())
+        admission = self._ledger.begin(standing, self._definition.spec.concurrency, self.now)
+        while True:
+            decision = reconcile(replace(snap, admission=admission), self.now, PathEvaluator())
+            if not decision.wants:
+                return decision
+            answers = self._ledger.ask(standing, decision.wants, self.now)
+            admission = replace(admission, answers={**admission.answers, **answers})
+
+    def _book(self, snap: Snapshot, decision: Decision) -> None:
+        if self._ledger is None:
+            return
+        run = snap.run
+        if decision.status != run.status:
+            self._version += 1
+        standing = standing_of(replace(run, status=decision.status, version=str(self._version)))
+        if standing is None:
+            self._ledger.drop(run.key, self.now)
+        else:
+            self._ledger.put(standing, self.now)
+            self._ledger.settle(run.uid, self.now)
 
     def _do(self, effect: object) -> None:
         match effect:
