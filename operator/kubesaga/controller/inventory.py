@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kubesaga.api.limits import Concurrency
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.kube_records import LIVE, KubeRecords
@@ -66,12 +67,17 @@ class Inventory:
 
 def note_workflow(ledger: Ledger, metadata: Mapping[str, Any], spec: Mapping[str, Any], clock: Clock) -> None:
     """Take in how a Workflow limits itself now. One that is not valid says nothing: what it said before holds."""
-    given = spec.get("concurrency")
     try:
-        concurrency = None if given is None else parse_workflow_spec(dict(spec)).concurrency
+        concurrency = limits_in(spec)
     except InvalidSpec:
         return
     ledger.configure(metadata["namespace"], metadata["name"], concurrency, clock.now())
+
+
+def limits_in(spec: Mapping[str, Any]) -> Concurrency | None:
+    """Return the limits in a Workflow's spec. Raises InvalidSpec."""
+    given = spec.get("concurrency")
+    return None if given is None else parse_workflow_spec(dict(spec)).concurrency
 
 
 def key_of(metadata: Mapping[str, Any]) -> RunKey:

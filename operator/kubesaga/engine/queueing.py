@@ -12,7 +12,7 @@ from typing import Any, Final
 from kubesaga.api.fields import format_duration
 from kubesaga.api.names import digest
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.api.run import QueueStatus, RunPhase, WorkflowRunStatus
+from kubesaga.api.run import BlockedBy, QueueStatus, RunPhase, WorkflowRunStatus
 from kubesaga.engine.decision import Answer, Decision, Note
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.effects import tidying
@@ -131,7 +131,8 @@ def _wait(new: Unstarted, want: RunWant, answer: Blocked) -> Decision:
         "queue": queue, "concurrency_key": want.key or None, "fairness_key": want.group or None,
         "message": answer.message,
     }  # fmt: skip
-    status = _status(new, RunPhase.QUEUED, **fields)
+    why = Reason.AWAITING_KEY if answer.by is BlockedBy.KEY else Reason.AWAITING_SLOT
+    status = _status(new, RunPhase.QUEUED, why, **fields)
     notes = () if new.run.status.queue else (Note(reason="Queued", message=f"{answer.by}: {answer.message}"),)
     timeout = new.snapshot.admission.queue_timeout
     return Decision(
@@ -142,7 +143,7 @@ def _wait(new: Unstarted, want: RunWant, answer: Blocked) -> Decision:
 
 def _pause(new: Unstarted) -> Decision:
     """A run that is suspended before its start waits for nothing but to be told to go on."""
-    status = _status(new, RunPhase.PAUSED, queue=None, message=REASON_TEXT[Reason.SUSPENDED])
+    status = _status(new, RunPhase.PAUSED, Reason.SUSPENDED, queue=None, message=REASON_TEXT[Reason.SUSPENDED])
     return Decision(status=status, effects=_told(new, status))
 
 
@@ -152,21 +153,20 @@ def _told(new: Unstarted, status: WorkflowRunStatus) -> tuple[Answer, ...]:
 
 def _end(new: Unstarted, phase: RunPhase, reason: Reason, message: str) -> Decision:
     """End a run that has never started: there is nothing to stop, to undo, or to clean up after."""
-    status = _status(new, phase, queue=None, reason=reason, message=message, completion_time=new.now)
+    status = _status(new, phase, reason, queue=None, reason=reason, message=message, completion_time=new.now)
     told = answers_of_finished(replace(new.run, status=status), new.snapshot.commands)
     good = phase is RunPhase.SUCCEEDED
     note = Note(reason=str(phase), message=f"the run never started: {message}", warning=not good, event=True)
     return Decision(status=status, effects=(*tidying(new.snapshot), *told), notes=(note,))
 
 
-def _status(new: Unstarted, phase: RunPhase, **fields: Any) -> WorkflowRunStatus:
+def _status(new: Unstarted, phase: RunPhase, why: Reason, **fields: Any) -> WorkflowRunStatus:
     run = new.run
-    reason = fields.get("reason")
     return run.status.model_copy(
         update={
             "id": run.uid, "phase": moved_run(run.status.phase, phase), "observed_generation": run.generation,
             "workflow_revision": new.snapshot.revision, "spec_digest": run.status.spec_digest or run.spec_digest,
-            "conditions": outcome_conditions(run, phase, reason, fields.get("message"), new.now), "progress": None,
+            "conditions": outcome_conditions(run, phase, why, fields.get("message"), new.now), "progress": None,
             **fields,
         }
     )  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_run_waits_for_its_turn_and_then_starts_anew_from_nothing() -> None:
     assert status.queue is not None
     assert (status.queue.blocked_by, status.queue.since) == ("maxWorkflows", START)
     assert status.workflow_revision == "order-r1", "it will work from the Workflow as it was when it came"
-    assert play.condition("Completed") == "False InProgress"
+    assert play.condition("Completed") == "False AwaitingSlot"
     play.now += timedelta(minutes=10)
     other.leave(play.now)
     play.go()
