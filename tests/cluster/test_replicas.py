@@ -345,6 +345,14 @@ def test_a_leader_that_is_started_again_takes_its_own_lease_back_at_once(pair: P
     played(pair, "again", deed)
 
 
+def test_of_two_replicas_with_one_identity_the_older_ends_and_says_why(pair: Pair) -> None:
+    pair.first.start("replica_handlers", lease_duration=str(LONG))
+    pair.second.start("replica_handlers", lease_duration=str(LONG), identity="operator-0")
+    assert pair.first.ended() == LEASE_LOST
+    assert "replicas need an identity each (KUBESAGA_IDENTITY)" in pair.first.log()
+    pair.wait_renewed("operator-0")
+
+
 def test_a_limit_is_not_exceeded_over_two_failovers(pair: Pair) -> None:
     def deed(name: str, history: History) -> None:
         pair.start(SHORT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -319,6 +320,26 @@ async def test_two_processes_of_one_identity_are_told_of(
     await candidate.acquire()
     await candidate.run()
     assert ("replicas need an identity each (KUBESAGA_IDENTITY)" in caplog.text) == told
+
+
+@pytest.mark.parametrize("hours", [pytest.param(1, id="forward"), pytest.param(-1, id="back")])
+async def test_a_wall_clock_that_is_set_changes_nothing(
+    server: ApiServer, client: KubeClient, clock: Clock, hours: int
+) -> None:
+    moved = [timedelta()]
+
+    async def set_clock() -> None:
+        moved[0] = timedelta(hours=hours)
+
+    story = Story(clock, None, set_clock, *[None] * 8)
+    holder = elector(client, clock, now=lambda: clock.now() + moved[0], sleep=story.sleep)
+    await holder.acquire()
+    waiting = asyncio.create_task(elector(client, clock, identity="other").acquire())
+    with pytest.raises(Enough):
+        await holder.run()
+    assert (spec(server)["holderIdentity"], holder.valid_for() > 0, waiting.done()) == ("me", True, False)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_a_lease_that_was_only_touched_stays_ours(server: ApiServer, client: KubeClient, clock: Clock) -> None:
