@@ -84,7 +84,9 @@ async def measure(place: Place, repetitions: int) -> list[FailoverResult]:
             for result, blow in results:
                 for number in range(repetitions):
                     name = f"failover-{blow.__name__.strip('_').replace('_', '-')}-{number}"
-                    result.progress.append(await _once(place, sights, name, leader, blow))
+                    # At another moment between two looks at the Lease each time.
+                    pause = TIMING.retry_period * number / repetitions
+                    result.progress.append(await _once(place, sights, name, leader, blow, pause))
                     if blow is not _start_again:
                         leader.stop()
                         leader, standby = standby, leader
@@ -93,7 +95,12 @@ async def measure(place: Place, repetitions: int) -> list[FailoverResult]:
 
 
 async def _once(
-    place: Place, sights: Sights, name: str, leader: Replica, blow: Callable[[Replica], Awaitable[None]]
+    place: Place,
+    sights: Sights,
+    name: str,
+    leader: Replica,
+    blow: Callable[[Replica], Awaitable[None]],
+    pause: float,
 ) -> float:
     gate = place.operator.folder / name
     held = {"name": "held", "handler": "bench:hold", "params": {"gate": str(gate)}}
@@ -101,6 +108,7 @@ async def _once(
         WORKFLOW_RUNS, place.ours, document("WorkflowRun", name, {"workflowSpec": {"activities": [held]}})
     )
     await sights.until(_of(name, lambda sight: sight["activities"].get("held") == "Running"), f"{name} under way")
+    await asyncio.sleep(pause)
     struck = time.monotonic()
     await blow(leader)
     sight = await sights.until(_of(name, lambda sight: bool(sight["at"] > struck)), f"{name} going on")
