@@ -132,7 +132,8 @@ class _Watch:
             while not self._ended:
                 self._connection = self._connect()
                 query = f"watch=1&allowWatchBookmarks=true&resourceVersion={self._version}"
-                with closing(self._connection), self._ask(f"{self._path}?{query}") as answer:
+                with closing(self._connection), suppress(TimeoutError), self._ask(f"{self._path}?{query}") as answer:
+                    # When nothing is told for long, it is asked again, from the last version: nothing is left out.
                     for line in answer:
                         self._take(json.loads(line))
         except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
