@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import latency, memory, pods, report, throughput
+from tests.bench import failover, latency, memory, pods, report, throughput
 from tests.bench.place import Broken, Place, client_of, new_place
 from tests.bench.pods import POD_CASES, PodCase
 from tests.bench.throughput import CASES, Case
@@ -25,7 +25,7 @@ from tests.cluster.cluster import Cluster, proxied
 from kubesaga.kube.errors import ApiError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECTIONS: Final = ("throughput", "latency", "pods", "memory")
+SECTIONS: Final = ("throughput", "latency", "pods", "memory", "failover")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class Plan:
     pod_cases: tuple[PodCase, ...] = POD_CASES
     pod_pairs: int = 3
     finished: int = 1000
+    failovers: int = 5
 
 
 QUICK: Final = Plan(
@@ -47,6 +48,7 @@ QUICK: Final = Plan(
     pod_cases=(PodCase(runs=6, pods=1), PodCase(runs=1, pods=3)),
     pod_pairs=1,
     finished=200,
+    failovers=1,
 )  # fmt: skip
 
 
@@ -103,8 +105,8 @@ async def _measure(kubeconfig: Path, plan: Plan, pairs: int, sections: tuple[str
         shared.install_crds(ROOT / "crds")
         client = await stack.enter_async_context(await client_of(kubeconfig))
         found.add("machine", machine := _machine(shared), _headline(machine))
-        # Both namespaces go at the end, so that their deletion is no load during a measurement.
-        if set(sections) - {"memory"}:
+        # All namespaces go at the end, so that their deletion is no load during a measurement.
+        if set(sections) - {"memory", "failover"}:
             place = await stack.enter_async_context(new_place(shared, client))
             await place.operator.lead()
             await _on_one_operator(place, plan, pairs, sections, found)
@@ -116,6 +118,11 @@ async def _measure(kubeconfig: Path, plan: Plan, pairs: int, sections: tuple[str
             found.add("memory", asdict(weights), report.memory_text(weights))
             # After the kill it says that activities were interrupted: that is as it should be, and printed all the same.
             found.add("complaints_after_kill", other.operator.complaints, _complaints(other))
+            other.operator.stop()
+        if "failover" in sections:
+            third = await stack.enter_async_context(new_place(shared, client))
+            gaps = await failover.measure(third, plan.failovers)
+            found.add("failover", [asdict(gap) for gap in gaps], report.failover_text(gaps))
 
 
 async def _on_one_operator(place: Place, plan: Plan, pairs: int, sections: tuple[str, ...], found: _Figures) -> None:

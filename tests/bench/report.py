@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tests.bench.failover import TIMING, FailoverResult
 from tests.bench.latency import LatencyResult, percentile
 from tests.bench.memory import MemoryResult, Weight
 from tests.bench.pods import PodResult
@@ -138,6 +139,22 @@ def memory_text(result: MemoryResult) -> str:
             ),
             table("Start, seconds from exec", ["", "leads", "first progress", "all 10"], starts),
         ]
+    )  # fmt: skip
+
+
+def failover_text(results: Sequence[FailoverResult]) -> str:
+    """Return the table of failovers."""
+    rows = [
+        [
+            result.title, f"{percentile(result.progress, 50):.2f}", f"{max(result.progress):.2f}", str(len(result.progress)),
+            "" if result.bound is None else f"{result.bound:g}",
+        ]
+        for result in results
+    ]  # fmt: skip
+    return table(
+        "Failover: from what befell the leader to the first progress, seconds", ["", "median", "max", "samples", "bound"], rows,
+        f"Lease: duration {TIMING.duration:g} s, given up after {TIMING.renew_deadline:g} s, looked at each {TIMING.retry_period:g} s.",
+        "bound: until another takes it, at most; requests, and then the listings of the new leader, come on top.",
     )  # fmt: skip
 
 

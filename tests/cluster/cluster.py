@@ -78,7 +78,7 @@ class Cluster:
         """Return what the API server says against a pod in the namespace; "" if it would take one. None is made."""
         container = {"name": "a", "image": "a"}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try"}, "spec": {"containers": [container]}}
-        url = f"{self.proxy}{_collection('pods', self.namespace)}?dryRun=All"
+        url = f"{self.proxy}{collection('pods', self.namespace)}?dryRun=All"
         json_type = {"Content-Type": "application/json"}
         try:
             request = urllib.request.Request(url, json.dumps(pod).encode(), json_type)
@@ -112,11 +112,11 @@ class Cluster:
 
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
         """Return an object, None if there is none."""
-        return self._read(f"{_collection(kind, self.namespace)}/{name}")
+        return self._read(f"{collection(kind, self.namespace)}/{name}")
 
     def list(self, kind: str, labels: str = "") -> list[dict[str, Any]]:
         """Return the objects of a kind that bear these labels."""
-        found = self._read(f"{_collection(kind, self.namespace)}?labelSelector={quote(labels)}")
+        found = self._read(f"{collection(kind, self.namespace)}?labelSelector={quote(labels)}")
         items: list[dict[str, Any]] = (found or {}).get("items", [])
         return items
 
@@ -216,7 +216,7 @@ def _is_held(each: dict[str, Any]) -> bool:
     return any(finalizer.startswith(OURS) for finalizer in each["metadata"].get("finalizers") or ())
 
 
-def _collection(kind: str, namespace: str) -> str:
+def collection(kind: str, namespace: str) -> str:
     """Return the path of the objects of a kind in a namespace."""
     group = {
         "workflowruns": "apis/kubesaga.dev/v1alpha1",

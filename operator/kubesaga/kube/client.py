@@ -7,6 +7,7 @@ the server answers Conflict if the object is no longer that version.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -118,7 +119,7 @@ class KubeClient:
         within: float | None = None,
     ) -> Object:
         """Return the object as it is now (a quorum read). Raises NotFound."""
-        answer: Object = await self._transport.call(
+        return await self._call(
             Request(
                 verb="get",
                 resource=resource,
@@ -128,7 +129,6 @@ class KubeClient:
                 within=within,
             )
         )
-        return answer
 
     async def list(
         self,
@@ -331,11 +331,22 @@ class KubeClient:
                 raise Fenced(str(request))
             within = certain if request.within is None else min(request.within, certain)
             request = replace(request, within=within)
-        answer: Object = await self._transport.call(request)
+        answer = await self._call(request)
         if self._valid_for is not None and self._valid_for() <= 0:
             # We may have been frozen: what the answer allows to do next, another may have done long ago.
             told = "the answer came when the Lease was not certain any more"
             raise ServerUnavailable(0, "Late", told, sent=True, request=str(request))
+        return answer
+
+    async def _call(self, request: Request) -> Object:
+        """Send a request whose `within` holds for everything: the wait for credentials, and a second try after a 401."""
+        answer: Object
+        try:
+            async with asyncio.timeout(request.within):
+                answer = await self._transport.call(request)
+        except TimeoutError:
+            told = f"no answer within {request.within:.3g} s, credentials included"
+            raise ServerUnavailable(0, "Timeout", told, sent=True, request=str(request)) from None
         return answer
 
 

@@ -7,8 +7,11 @@ Two rules make it safe without comparing the clocks of machines:
   which is shorter than the duration. What no election can do is to stop a write that is already on its way; therefore
   writes go through `KubeClient.fenced(elector.valid_for)`, and the objects themselves are written by compare-and-swap.
 
+So a holder that dies is replaced one duration and one retry period after its last renewal at the latest, requests not
+counted in. A Lease that somebody deletes frees nobody's way earlier: who knows a holder waits for it as before.
+
 A record that names our own identity is ours from before a restart and is taken back at once. The old process, should it
-still live, sees another acquireTime in the record, and stops.
+still live, sees another acquireTime in the record at its next renewal, and stops.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ from kubesaga.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubesaga.kube.resources import LEASES
 
 _log = logging.getLogger(__name__)
+_TWINS = (
+    "another process has taken the Lease under our own identity %s: replicas need an identity each (KUBESAGA_IDENTITY), "
+    "or they take it from each other again and again"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +90,14 @@ class Elector:
     async def acquire(self) -> None:
         """Return when the Lease is ours. Waits for ever; what stands in the way is logged."""
         while not await self._try(self._attempt):
-            await self._sleep(self._timing.retry_period)
+            await self._sleep(self._pause())
         _log.info("%s holds the Lease %s/%s", self._identity, self._namespace, self._name)
+
+    def _pause(self) -> float:
+        """Return how long to wait before the next look: not beyond the moment at which the holder's time is over."""
+        known, since = self._seen
+        left = since + self._duration(known or {}) - self._clock()
+        return min(left, self._timing.retry_period) if left > 0 else self._timing.retry_period
 
     async def run(self) -> None:
         """Renew until the Lease is lost; then call `on_lost` and return."""
@@ -120,7 +133,9 @@ class Elector:
         try:
             record = await self._read()
         except NotFound:
-            return await self._create()
+            # Deleted by somebody, which its holder does not know before its next renewal.
+            known, _ = self._seen
+            return await self._create() if self._free(known or {}) else False
         spec = record.get("spec") or {}
         if not self._free(spec):
             return False
@@ -137,9 +152,11 @@ class Elector:
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self._identity, (known or {}).get("holderIdentity")):
             _log.info("%s waits: %s holds the Lease %s/%s", self._identity, holder, self._namespace, self._name)
-        # What the holder has promised, which may be more than what we would.
-        duration = max(self._timing.duration, float(spec.get("leaseDurationSeconds") or 0))
-        return holder in ("", self._identity) or self._clock() - since >= duration
+        return holder in ("", self._identity) or self._clock() - since >= self._duration(spec)
+
+    def _duration(self, spec: dict[str, Any]) -> float:
+        """Return what the holder has promised, which may be more than what we would."""
+        return max(self._timing.duration, float(spec.get("leaseDurationSeconds") or 0))
 
     async def _create(self) -> bool:
         def create(taken: dict[str, Any]) -> Awaitable[Object]:
@@ -172,18 +189,25 @@ class Elector:
         if not self._version and not await self._still_ours():
             return False
         started = self._clock()
-        await self._write({"renewTime": self._stamp()}, within=min(self._limit(), self.valid_for()))
+        try:
+            await self._write({"renewTime": self._stamp()}, within=min(self._limit(), self.valid_for()))
+        except (Conflict, NotFound):
+            # Whoever touched it may have taken it: a process of our own name does not wait for us to be late.
+            await self._still_ours()
+            return False
         self._renewed_at = started
         return True
 
     async def _still_ours(self) -> bool:
-        """Read the record after an answer was lost or somebody touched it. If it is not ours, it is lost for good."""
+        """Look whose the record is after an answer was lost or somebody touched it. If not ours, it is lost for good."""
         try:
             record = await self._read()
         except NotFound:
             return await self._create()  # deleted by somebody; if another is faster, the name is taken and we see whose
         if not self._is_ours(record):
             self._renewed_at = -math.inf
+            if (record.get("spec") or {}).get("holderIdentity") == self._identity:
+                _log.error(_TWINS, self._identity)
             return False
         self._version = record["metadata"]["resourceVersion"]
         return True

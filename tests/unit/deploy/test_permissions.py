@@ -244,6 +244,34 @@ def test_spread_constraints_mean_the_operators_own_pods_unless_they_say_otherwis
     assert [found["labelSelector"] for found in spread] == [deployment()["spec"]["selector"], other["labelSelector"]]
 
 
+SPREAD = {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+
+
+@pytest.mark.parametrize(("values", "keys"), [
+    pytest.param({}, None, id="one has nobody to keep away from"),
+    pytest.param({"replicas": 2}, ["kubernetes.io/hostname"], id="two go to different nodes, if they can"),
+    pytest.param({"replicas": 2, "topologySpreadConstraints": [SPREAD]}, ["zone"], id="or as they are told"),
+    pytest.param({"replicas": 2, "affinity": {"podAntiAffinity": {}}}, None, id="or as their affinity says"),
+])  # fmt: skip
+def test_replicas_spread(values: Object, keys: list[str] | None) -> None:
+    spread = pod_spec(values).get("topologySpreadConstraints")
+    assert (spread and [found["topologyKey"] for found in spread]) == keys
+    for found in spread or ():
+        assert found["labelSelector"] == deployment()["spec"]["selector"]
+        assert found["whenUnsatisfiable"] == ("DoNotSchedule" if keys == ["zone"] else "ScheduleAnyway")
+
+
+def test_a_budget_lets_one_of_the_operators_pods_be_evicted_at_a_time() -> None:
+    [budget] = of_kind("PodDisruptionBudget", {"replicas": 2, "podDisruptionBudget": {"enabled": True}})
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment()["spec"]["selector"]}
+
+
+def test_replicas_are_told_apart_by_their_pods_names() -> None:
+    """Of two processes of one identity each would take the Lease from the other."""
+    [identity] = [each for each in pod_spec()["containers"][0]["env"] if each["name"] == "KUBESAGA_IDENTITY"]
+    assert identity["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
 def test_labels_of_the_user_never_replace_those_that_select_the_pods() -> None:
     taken = {"app.kubernetes.io/name": "other", "team": "platform"}
     values = {"podLabels": taken, "commonLabels": taken}

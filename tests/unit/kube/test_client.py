@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.kube import errors
 from kubesaga.kube.client import EventType, KubeClient, Propagation, Selection
-from kubesaga.kube.credentials import Credentials
+from kubesaga.kube.credentials import REFRESH_INTERVAL, Credentials
 from kubesaga.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, LEASES, NAMESPACES, PODS, WORKFLOW_RUNS
 from kubesaga.kube.transport import Lines, Timeouts
 
@@ -332,6 +333,35 @@ async def test_a_fenced_write_is_given_up_when_the_right_ends(server: ApiServer,
     with pytest.raises(errors.ServerUnavailable) as caught:
         await client.fenced(lambda: 0.05).create(PODS, "support", pod("a"))
     assert (caught.value.reason, caught.value.sent) == ("Timeout", True)
+
+
+@pytest.mark.parametrize(
+    "refused", [pytest.param(False, id="before the first try"), pytest.param(True, id="after a 401")]
+)
+async def test_a_fenced_write_is_not_sent_when_credentials_took_longer_than_the_right(
+    server: ApiServer, connect: Any, clock: Clock, refused: bool
+) -> None:
+    """A plugin that hangs: meanwhile another may have taken over."""
+    answers = asyncio.Event()
+
+    class Slow(Source):
+        async def load(self) -> Credentials:
+            await answers.wait()
+            return replace(self.credentials, token="right")
+
+        refresh = load
+
+    client = connect(server.url, token="wrong", source=Slow(Credentials(server=server.url, scheme="Bearer")))
+    server.token = "right"
+    clock.advance(0 if refused else REFRESH_INTERVAL)
+    write = asyncio.create_task(client.fenced(lambda: 0.2).create(PODS, "support", pod("a")))
+    with pytest.raises(errors.ServerUnavailable) as caught:
+        await asyncio.wait_for(asyncio.shield(write), 5)
+    assert caught.value.reason == "Timeout"
+    answers.set()
+    await asyncio.gather(write, return_exceptions=True)
+    assert ("pods", "support", "a") not in server.objects
+    assert len(server.requests) == (1 if refused else 0)
 
 
 async def test_the_answer_to_a_fenced_write_is_not_believed_once_the_right_has_ended(

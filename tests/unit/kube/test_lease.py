@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -74,16 +75,16 @@ def spec(server: ApiServer) -> dict[str, Any]:
         pytest.param(lease(None, leaseTransitions=3), 0, 4, id="one without a holder is taken at once"),
         pytest.param(lease("me", leaseTransitions=3), 0, 3, id="our own from before a restart is taken back at once"),
         pytest.param(
-            lease("other", leaseTransitions=3), 16, 4, id="one that is not renewed is taken after its duration"
+            lease("other", leaseTransitions=3), 15, 4, id="one that is not renewed is taken after its duration"
         ),
         pytest.param(lease("other", leaseDurationSeconds=40), 40, 1, id="a longer promise of its holder is respected"),
-        pytest.param(lease("other", leaseDurationSeconds=1), 16, 1, id="a shorter one is not believed"),
+        pytest.param(lease("other", leaseDurationSeconds=1), 15, 1, id="a shorter one is not believed"),
         pytest.param(
-            lease("other", renewTime="2020-01-01T00:00:00.000000Z"), 16, 1, id="wall clocks do not matter: an old date"
+            lease("other", renewTime="2020-01-01T00:00:00.000000Z"), 15, 1, id="wall clocks do not matter: an old date"
         ),
         pytest.param(
             lease("other", renewTime="2099-01-01T00:00:00.000000Z"),
-            16,
+            15,
             1,
             id="wall clocks do not matter: a future date",
         ),
@@ -117,7 +118,38 @@ async def test_a_holder_that_renews_is_waited_for(server: ApiServer, client: Kub
     started = clock()
     story = Story(clock, *[renewed] * 10, *[None] * 20)
     await elector(client, clock, sleep=story.sleep).acquire()
-    assert clock() - started == 20 + 16
+    assert clock() - started == 20 + 15
+
+
+async def test_a_lease_that_somebody_deleted_is_not_free_before_its_holders_time_is_over(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    """The holder finds out at its next renewal, and until then it works."""
+
+    async def delete() -> None:
+        await server.remove("leases", "ops", "kubesaga")
+
+    await server.put("leases", lease("other"))
+    started = clock()
+    story = Story(clock, None, delete, *[None] * 20)
+    await elector(client, clock, sleep=story.sleep).acquire()
+    assert clock() - started == 15
+
+
+async def test_a_holder_that_makes_its_deleted_lease_again_is_waited_for(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    async def delete() -> None:
+        await server.remove("leases", "ops", "kubesaga")
+
+    async def make() -> None:
+        await server.put("leases", lease("other", acquireTime="2031"))
+
+    await server.put("leases", lease("other"))
+    started = clock()
+    story = Story(clock, None, delete, make, *[None] * 20)
+    await elector(client, clock, sleep=story.sleep).acquire()
+    assert clock() - started == 6 + 15
 
 
 @pytest.mark.parametrize(
@@ -267,8 +299,47 @@ async def test_a_lease_in_other_hands_is_lost_at_once(
     await holder.acquire()
     started = clock()
     await holder.run()
-    assert lost == [started + 6.0], "the renewal conflicts, the next look tells whose it is"
+    assert lost == [started + 4.0], "the renewal conflicts, and it is seen at once whose it is"
     assert spec(server) == record["spec"], "and nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("holder", "told"),
+    [
+        pytest.param("me", True, id="two processes of one identity"),
+        pytest.param("other", False, id="one of each"),
+    ],
+)
+async def test_two_processes_of_one_identity_are_told_of(
+    server: ApiServer, client: KubeClient, clock: Clock, caplog: pytest.LogCaptureFixture, holder: str, told: bool
+) -> None:
+    async def take() -> None:
+        await server.put("leases", lease(holder, acquireTime="2031"))
+
+    candidate = elector(client, clock, sleep=Story(clock, take).sleep)
+    await candidate.acquire()
+    await candidate.run()
+    assert ("replicas need an identity each (KUBESAGA_IDENTITY)" in caplog.text) == told
+
+
+@pytest.mark.parametrize("hours", [pytest.param(1, id="forward"), pytest.param(-1, id="back")])
+async def test_a_wall_clock_that_is_set_changes_nothing(
+    server: ApiServer, client: KubeClient, clock: Clock, hours: int
+) -> None:
+    moved = [timedelta()]
+
+    async def set_clock() -> None:
+        moved[0] = timedelta(hours=hours)
+
+    story = Story(clock, None, set_clock, *[None] * 8)
+    holder = elector(client, clock, now=lambda: clock.now() + moved[0], sleep=story.sleep)
+    await holder.acquire()
+    waiting = asyncio.create_task(elector(client, clock, identity="other").acquire())
+    with pytest.raises(Enough):
+        await holder.run()
+    assert (spec(server)["holderIdentity"], holder.valid_for() > 0, waiting.done()) == ("me", True, False)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_a_lease_that_was_only_touched_stays_ours(server: ApiServer, client: KubeClient, clock: Clock) -> None:
