@@ -40,7 +40,22 @@ class TargetRef(Model):
     """Its metadata.uid. With it, the action is refused should another object bear the name by now."""
 
 
+_OF_GUARDS: Final = ["ResetBreaker"]
 _RULES: Final[dict[str, Any]] = {
+    "anyOf": [  # of which one can hold; every server can check it, no rule is needed
+        {
+            "properties": {
+                "action": {"enum": _OF_GUARDS},
+                "targetRef": {"required": ["kind"], "properties": {"kind": {"enum": ["Activity", "Workflow"]}}},
+            }
+        },
+        {
+            "properties": {
+                "action": {"not": {"enum": _OF_GUARDS}},
+                "targetRef": {"properties": {"kind": {"enum": ["WorkflowRun"]}}},
+            }
+        },
+    ],
     "x-kubernetes-validations": [
         {"rule": "self == oldSelf", "message": "a WorkflowAction is never changed; create another one"},
         {
@@ -48,14 +63,10 @@ _RULES: Final[dict[str, Any]] = {
             "message": "Skip needs activity: the one whose undo is left out",
         },
         {
-            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip'] || self.targetRef.kind == 'Workflow'",
+            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip'] || (has(self.targetRef.kind) && self.targetRef.kind == 'Workflow')",
             "message": "activity goes with Retry, Skip and the ResetBreaker of a Workflow alone; remove it",
         },
-        {
-            "rule": "(self.action == 'ResetBreaker') == (self.targetRef.kind in ['Activity', 'Workflow'])",
-            "message": "ResetBreaker is for the target kinds Activity and Workflow, and nothing else is",
-        },
-    ]
+    ],
 }
 
 
