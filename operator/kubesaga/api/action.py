@@ -40,22 +40,18 @@ class TargetRef(Model):
     """Its metadata.uid. With it, the action is refused should another object bear the name by now."""
 
 
-_OF_GUARDS: Final = ["ResetBreaker"]
 _RULES: Final[dict[str, Any]] = {
-    "anyOf": [  # of which one can hold; every server can check it, no rule is needed
-        {
-            "properties": {
-                "action": {"enum": _OF_GUARDS},
-                "targetRef": {"required": ["kind"], "properties": {"kind": {"enum": ["Activity", "Workflow"]}}},
-            }
-        },
-        {
-            "properties": {
-                "action": {"not": {"enum": _OF_GUARDS}},
-                "targetRef": {"properties": {"kind": {"enum": ["WorkflowRun"]}}},
-            }
-        },
-    ],
+    # Wrong is one without the other: ResetBreaker, and a target that has breakers. Every server can check this.
+    "not": {
+        "oneOf": [
+            {"properties": {"action": {"enum": ["ResetBreaker"]}}},
+            {
+                "properties": {
+                    "targetRef": {"required": ["kind"], "properties": {"kind": {"enum": ["Activity", "Workflow"]}}}
+                }
+            },
+        ]
+    },
     "x-kubernetes-validations": [
         {"rule": "self == oldSelf", "message": "a WorkflowAction is never changed; create another one"},
         {
