@@ -171,11 +171,8 @@ class GuardRecord:
                 continue
             guard.wanted -= made.wanted
             guard.begins -= made.begins
-            if made.before == made.after:
-                continue
-            # What began while the write was under way has taken from what was reserved before.
-            left = max(0, guard.rate.reserved + made.after.reserved - made.before.reserved)
-            guard.rate = replace(guard.rate, reserved=left, reserved_until=made.after.reserved_until if left else None)
+            if made.before != made.after:
+                guard.rate = rates.confirmed(guard.rate, made.before, made.after)
             if made.wanted:
                 more.append(key)
         self.written, self.attempted = wish.document, None

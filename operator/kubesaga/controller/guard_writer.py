@@ -150,27 +150,34 @@ class GuardWriter:
             self._turn.set()
 
     async def _write(self, line: _Line, *, release: bool = False) -> None:
-        record = line.record
         async with line.lock:
             line.due = None
-            for _ in range(_TRIES):
-                body = line.body or await self._read(line)
-                if body is None:
-                    return
-                wish = record.wish(self._clock.now(), release=release)
-                patch = patch_of(record.written, wish.document)
-                if patch:
-                    record.attempted, line.body, line.last = wish, None, self._clock.monotonic()
-                    try:
-                        line.body = await self._patch(record, body, patch)
-                    except errors.Conflict:
-                        continue
-                    except errors.NotFound:
-                        self._lost(line)
-                        return
-                self._done(line, *record.wrote(wish))
+            try:
+                await self._store(line, release=release)
+            except BaseException:
+                line.due = self._clock.monotonic()  # nobody knows what is stored: `close` is to see to it, too
+                raise
+
+    async def _store(self, line: _Line, *, release: bool) -> None:
+        record = line.record
+        for _ in range(_TRIES):
+            body = line.body or await self._read(line)
+            if body is None:
                 return
-            raise errors.Conflict(409, "Conflict", f"{_name(record)} changed {_TRIES} times while it was being written")
+            wish = record.wish(self._clock.now(), release=release)
+            patch = patch_of(record.written, wish.document)
+            if patch:
+                record.attempted, line.body, line.last = wish, None, self._clock.monotonic()
+                try:
+                    line.body = await self._patch(record, body, patch)
+                except errors.Conflict:
+                    continue
+                except errors.NotFound:
+                    self._lost(line)
+                    return
+            self._done(line, *record.wrote(wish))
+            return
+        raise errors.Conflict(409, "Conflict", f"{_name(record)} changed {_TRIES} times while it was being written")
 
     async def _patch(self, record: GuardRecord, body: Object, patch: dict[str, Any]) -> Object:
         version = body["metadata"]["resourceVersion"]

@@ -144,6 +144,15 @@ def reserve(settings: Rate, state: RateState, now: datetime, wanted: int) -> Rat
     return replace(state, reserved=reserved, reserved_until=floor_ms(now) + RESERVED_FOR if reserved else None)
 
 
+def confirmed(state: RateState, before: RateState, after: RateState) -> RateState:
+    """Return the state after a reservation was stored that made `after` of `before`.
+
+    What began while the write was under way has taken from what was reserved before, and is part of what is stored.
+    """
+    left = max(0, state.reserved + after.reserved - before.reserved)
+    return replace(state, reserved=left, reserved_until=after.reserved_until if left else None)
+
+
 def recovered(state: RateState, now: datetime) -> RateState:
     """Return the state as whoever reads it after a crash must take it: what was reserved has begun, as late as possible."""
     latest, slices = ceil_ms(now), state.slices

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.unit.kube.server import ApiServer, until
+from tests.unit.kube.server import ApiServer
 
 from kubesaga.controller.guards import Guards
 from kubesaga.engine.breaker import Call
@@ -140,6 +140,3 @@ async def living(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-__all__ = ["CONDITIONS", "KEY", "OWNER", "Life", "at", "born", "breaker", "bulkhead", "living", "put", "rate", "until"]

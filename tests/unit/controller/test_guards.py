@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.unit.controller.guarded import CONDITIONS, KEY, OWNER, Life, at, born, breaker, bulkhead, living, put, rate
-from tests.unit.kube.server import ApiServer
+from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.api.fields import format_time
 from kubesaga.api.guard_status import GuardsStatus
@@ -423,6 +423,19 @@ async def test_a_write_that_fails_is_repeated_and_holds_up_no_other(
         assert life.shown()[0]["state"] == "Open"
 
 
+async def test_one_that_fails_again_and_again_is_repeated_more_and_more_seldom(
+    server: ApiServer, client: KubeClient, clock: FakeClock
+) -> None:
+    async with living(server, client, clock, breaker(1)) as life:
+        refused = (403, {"kind": "Status", "reason": "Forbidden", "message": "no"})
+        server.fail("PATCH", *[refused] * 100)
+        for _ in range(100):
+            life.ends("x" if isinstance(life.ask(), Pass) else "o")
+            life.guards.reset(OWNER)
+            await life.go_on(1)
+        assert 7 <= life.writes <= 9, "after 1, 2, 4, 8, 16, 30, 30 s, whatever changes meanwhile"
+
+
 async def test_what_is_not_stored_yet_is_stored_on_closing(
     server: ApiServer, client: KubeClient, clock: FakeClock
 ) -> None:
@@ -433,6 +446,33 @@ async def test_what_is_not_stored_yet_is_stored_on_closing(
     assert life.shown()[0]["failures"] == 0
     await life.guards.close()
     assert life.shown()[0]["failures"] == 2
+
+
+async def test_what_was_being_written_when_it_was_told_to_stop_is_stored_on_closing(
+    server: ApiServer, client: KubeClient, clock: FakeClock
+) -> None:
+    async with living(server, client, clock, breaker(1)) as life:
+        server.fail("PATCH", "hang")
+        life.ends("x")
+        await until(lambda: life.writes == 1)
+    assert "circuitBreakers" not in life.status()
+    await life.guards.close()
+    assert life.shown()[0]["state"] == "Open"
+    assert [reason for _, reason, _ in life.posted] == ["CircuitOpened"]
+
+
+async def test_an_api_server_that_does_not_answer_does_not_keep_the_operator_from_ending(
+    server: ApiServer, client: KubeClient, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with living(server, client, clock, breaker(1)) as life:
+        life.ends("x")
+        await life.settle()
+        life.ends("xo")
+    clock.advance(300)
+    life.ends("o")
+    server.fail("PATCH", (403, {"kind": "Status", "reason": "Forbidden", "message": "no"}))
+    await life.guards.close()
+    assert "the last state of the guards of Activity shop/pay was not stored" in caplog.text
 
 
 async def test_guards_of_an_object_that_is_gone_work_on_in_memory(

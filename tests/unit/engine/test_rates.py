@@ -86,6 +86,14 @@ def test_nothing_that_is_reserved_is_given_up_while_a_write_is_under_way() -> No
     assert rates.reserve(limit(2), state, at(1), 1).reserved == 4
 
 
+def test_what_began_while_the_write_was_under_way_is_part_of_what_it_reserved() -> None:
+    rate = limit(10)
+    before = rates.reserve(rate, UNUSED, at(0), 4)
+    after = rates.reserve(rate, before, at(1), 6)
+    meanwhile = rates.begun(rate, rates.begun(rate, before, at(1)), at(1))
+    assert rates.confirmed(meanwhile, before, after).reserved == 4
+
+
 @pytest.mark.parametrize(("now", "moment"), [
     pytest.param(3, 3, id="soon: as late as they could have begun"),
     pytest.param(500, 10, id="after a long absence: when they had to have begun"),
@@ -164,9 +172,7 @@ class Life:
     def is_answered(self) -> None:
         self.is_stored()
         if self.sent is not None:
-            before, after = self.sent
-            left = max(0, self.state.reserved + after.reserved - before.reserved)
-            self.state, self.sent = replace(self.state, reserved=left, reserved_until=after.reserved_until), None
+            self.state, self.sent = rates.confirmed(self.state, *self.sent), None
 
     def fail(self) -> None:
         self.sent = None
