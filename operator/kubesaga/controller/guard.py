@@ -50,21 +50,26 @@ class Guard:
 
     def verdict(self, settings: GuardSettings, now: datetime, under_way: Iterable[datetime]) -> Verdict:
         """Say whether a call may begin now."""
-        self.asked, self.waits_until = now, None
-        verdict: Verdict = PASS
-        if settings.breaker is not None:
-            verdict = self._of_breaker(settings.breaker, now, under_way)
+        verdict: Verdict = self.refusal(settings, now, under_way) or PASS
         if settings.rate is not None and isinstance(verdict, Pass):
             verdict = self._of_rate(settings.rate, now)
         if not isinstance(verdict, Pass):
             self.waits_until = verdict.until
         return verdict
 
-    def _of_breaker(self, settings: Breaker, now: datetime, under_way: Iterable[datetime]) -> Verdict:
+    def refusal(self, settings: GuardSettings, now: datetime, under_way: Iterable[datetime]) -> Refused | None:
+        """Return what the breaker has against a call that would begin now."""
+        self.asked, self.waits_until = now, None
+        refused = None if settings.breaker is None else self._of_breaker(settings.breaker, now, under_way)
+        if refused is not None:
+            self.waits_until = refused.until
+        return refused
+
+    def _of_breaker(self, settings: Breaker, now: datetime, under_way: Iterable[datetime]) -> Refused | None:
         self.state = breaker.clamped(self.state, now)
         probe = breaker.next_probe(settings, self.state)
         if probe is None:
-            return PASS
+            return None
         told = f"{self.state.failures} calls in a row have failed"
         if now < probe:
             message = f"{told}; the circuit breaker is open until {format_time(probe)}"
@@ -72,7 +77,7 @@ class Guard:
         if any(breaker.is_probe(settings, self.state, began) for began in under_way):
             message = f"{told}; the circuit breaker waits for the one call that it has let through"
             return Refused(reason=Reason.CIRCUIT_OPEN, message=message, until=None)
-        return PASS
+        return None
 
     def _of_rate(self, settings: Rate, now: datetime) -> Verdict:
         self.rate = rates.settled(settings, self.rate, now)

@@ -34,7 +34,7 @@ FIELDS: Final = ("circuitBreakers", "rateLimits", "bulkheads", "actions")
 """The fields of the status that are ours. Nothing else is read or written."""
 
 _MOST_GUARDS: Final = 1000
-"""In memory, of one object. Beyond that those go first that nobody has asked for the longest time, and that are closed."""
+"""In memory, of one object. Beyond that, those that are closed go first, then those that nobody has asked for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ class GuardRecord:
             del self.guards[key]
         if len(self.guards) < _MOST_GUARDS:
             return
-        dropped = [guard for guard in self.guards.values() if guard.state.opened_at is None and guard.rate == rates.UNUSED]  # fmt: skip
-        dropped.sort(key=lambda guard: (guard.asked is not None, guard.asked))
+        dropped = [guard for guard in self.guards.values() if guard.rate == rates.UNUSED]
+        dropped.sort(key=lambda guard: (guard.state.opened_at is not None, guard.asked is not None, guard.asked))
         for guard in dropped[: len(self.guards) - _MOST_GUARDS + 1]:
             del self.guards[guard.key]
 
@@ -244,6 +244,9 @@ class GuardRecord:
         for label, rate in limits:
             guard = self.guard(self._key(label), now)
             guard.rate = rates.merged(guard.rate, rates.recovered(rate, now))
+        for key, guard in self.guards.items():
+            if (live := self.settings.get(key.owner.activity)) is not None:
+                guard.forget_what_is_not_set(live)
         ours = {action.uid for action in self.actions}
         theirs_only = [action for action in read.actions or () if action.uid not in ours]
         self.actions = sorted([*theirs_only, *self.actions], key=lambda action: action.time)[-MAX_ACTIONS_SHOWN:]

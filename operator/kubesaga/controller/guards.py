@@ -25,7 +25,7 @@ from kubesaga.engine.breaker import Call
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings
-from kubesaga.engine.verdict import PASS, Blocked, Verdict
+from kubesaga.engine.verdict import PASS, Blocked, Refused, Verdict
 from kubesaga.kube.client import KubeClient, Object
 
 if TYPE_CHECKING:
@@ -125,6 +125,20 @@ class Guards:
         if guard.wanted:
             self._writer.touch(record, SOON)
         return verdict
+
+    def refusal(
+        self, key: GuardKey, default: GuardSettings | None, now: datetime, under_way: Iterable[datetime]
+    ) -> Refused | None:
+        """Say what the breaker alone has against a call: to be asked before it queues for the bulkhead."""
+        settings = self.settings(key, default)
+        if settings is None or settings.breaker is None:
+            return None
+        guard = self._guard(key, default, now)
+        before = guard.state
+        refused = guard.refusal(settings, now, under_way)
+        if guard.state != before:
+            self._writer.touch(self._record(key.owner), AT_ONCE)
+        return refused
 
     def begun(self, key: GuardKey, now: datetime, default: GuardSettings | None = None) -> None:
         """Take in that a call begins, with the `now` of its verdict; before its attempt is written down."""

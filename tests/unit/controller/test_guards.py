@@ -135,6 +135,36 @@ async def test_a_clock_that_is_set_back_does_not_keep_it_open_for_longer_than_re
         assert life.ask() == PASS
 
 
+async def test_before_it_queues_a_call_is_told_of_the_breaker_alone(
+    server: ApiServer, client: KubeClient, clock: FakeClock
+) -> None:
+    both = GuardSettings(breaker=breaker(1).breaker, rate=rate(1).rate)
+    async with living(server, client, clock, both) as life:
+        assert life.guards.refusal(KEY, None, clock.now(), ()) is None
+        assert isinstance(life.ask(), Blocked)
+        life.ends("x")
+        refused = life.guards.refusal(KEY, None, clock.now(), ())
+        assert refused is not None
+        assert refused == life.ask()
+        assert life.guards.next_change(clock.now()) == refused.until == at(300)
+
+
+@pytest.mark.parametrize("restored_first", [True, False])
+async def test_what_was_recorded_of_a_breaker_that_is_not_set_any_more_is_forgotten(
+    server: ApiServer, client: KubeClient, clock: FakeClock, restored_first: bool
+) -> None:
+    async with living(server, client, clock, breaker(1)) as life:
+        life.ends("x")
+        await life.settle()
+    status = life.status()
+    life = born(ApiServer(), client, clock)
+    calls = [lambda: life.guards.restore(OWNER, status), lambda: life.guards.configure(OWNER, bulkhead())]
+    for call in calls if restored_first else reversed(calls):
+        call()
+    life.guards.configure(OWNER, breaker(1))
+    assert life.ask() == PASS
+
+
 async def test_keys_are_apart(server: ApiServer, client: KubeClient, clock: FakeClock) -> None:
     elsewhere = replace(KEY, caller="office")
     host = replace(KEY, host="desk.example:443")
@@ -565,6 +595,16 @@ async def test_the_next_change_is_that_of_somebody_who_was_turned_away(
         assert life.guards.next_change(clock.now()) == at(310)
         assert life.guards.due(clock.now()) == [KEY]
         assert life.guards.due(clock.now()) == [], "each once"
+
+
+async def test_hosts_that_all_fail_do_not_fill_the_memory(
+    server: ApiServer, client: KubeClient, clock: FakeClock
+) -> None:
+    life = born(server, client, clock)
+    life.guards.configure(OWNER, breaker(1))
+    for number in range(1200):
+        life.ends("x", replace(KEY, host=f"h{number}:80"))
+    assert len(list(life.guards._all())) == 1000
 
 
 async def test_events_are_silent_where_monitoring_is_off(
