@@ -38,7 +38,9 @@ class Guard:
     waits_until: datetime | None = None
     """When it is worth asking again, if the last answer was no."""
     wanted: int = 0
-    """How many have asked for a begin that was not reserved, since the last write."""
+    """How often somebody has asked for a begin that was not reserved, since the last write; one may ask often."""
+    batch: int = 1
+    """How many to reserve for those who ask: twice as many each time it was not enough, half of it when it was."""
     begins: int = 0
     """How many have begun since the last write."""
 

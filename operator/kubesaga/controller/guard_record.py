@@ -37,6 +37,10 @@ _MOST_GUARDS: Final = 1000
 """In memory, of one object. Beyond that, those that are closed go first, then those that nobody has asked for long."""
 
 
+_LARGEST_BATCH: Final = 100_000
+"""The largest limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """An Event that is posted once the state it tells of is stored."""
@@ -158,7 +162,7 @@ class GuardRecord:
                 after = replace(before, reserved=0, reserved_until=None)
             elif guard.begins or (guard.wanted and (before != rates.UNUSED or places > 0)):
                 places -= before == rates.UNUSED
-                after = rates.reserve(rate, before, now, max(guard.wanted, rates.ahead(rate)))
+                after = rates.reserve(rate, before, now, max(guard.batch if guard.wanted else 0, rates.ahead(rate)))
             reservations[guard.key] = _Reservation(before, after, guard.wanted, guard.begins)
         return Wish(document=self._status(now, reservations).wire(), reservations=reservations, news=len(self.news))
 
@@ -169,6 +173,7 @@ class GuardRecord:
             guard = self.guards.get(key)
             if guard is None:
                 continue
+            guard.batch = min(guard.batch * 2, _LARGEST_BATCH) if made.wanted else max(1, guard.batch // 2)
             guard.wanted -= made.wanted
             guard.begins -= made.begins
             if made.before != made.after:

@@ -268,6 +268,22 @@ async def test_once_an_hour_is_recorded_before_it_begins(
         assert await begin(life)
 
 
+async def test_one_that_asks_often_has_one_begin_reserved_and_many_have_twice_as_many_each_second(
+    server: ApiServer, client: KubeClient, clock: FakeClock
+) -> None:
+    async with living(server, client, clock, rate(10)) as life:
+        begun = []
+        for _ in range(4):
+            for _ in range(20):
+                life.ask()
+            await life.go_on(1)
+            begun.append(0)
+            while isinstance(life.ask(), Pass):
+                life.guards.begun(KEY, clock.now())
+                begun[-1] += 1
+        assert begun == [1, 2, 4, 3]
+
+
 async def test_a_crash_after_the_reservation_costs_it_and_lets_nothing_more_through(
     server: ApiServer, client: KubeClient, clock: FakeClock
 ) -> None:
