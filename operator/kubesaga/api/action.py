@@ -12,13 +12,14 @@ from kubesaga.api.fields import ActivityName, Model, ObjectName, Time
 
 
 class Verb(StrEnum):
-    """What a WorkflowAction can ask of a run."""
+    """What a WorkflowAction can ask for: ResetBreaker of an Activity or Workflow, the others of a run."""
 
     COMPENSATE = "Compensate"
     REJECT = "Reject"
     RETRY = "Retry"
     SKIP = "Skip"
     ABANDON = "Abandon"
+    RESET_BREAKER = "ResetBreaker"
 
 
 class ActionPhase(StrEnum):
@@ -31,15 +32,26 @@ class ActionPhase(StrEnum):
 class TargetRef(Model):
     """The object that is meant, in the action's own namespace."""
 
-    kind: Literal["WorkflowRun"] = "WorkflowRun"
-    """Its kind."""
+    kind: Literal["WorkflowRun", "Activity", "Workflow"] = "WorkflowRun"
+    """Its kind: Activity or Workflow with ResetBreaker, WorkflowRun with all others."""
     name: ObjectName
     """Its name."""
     uid: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Its metadata.uid. With it, the action is refused should another run bear the name by now."""
+    """Its metadata.uid. With it, the action is refused should another object bear the name by now."""
 
 
 _RULES: Final[dict[str, Any]] = {
+    # Wrong is one without the other: ResetBreaker, and a target that has breakers. Every server can check this.
+    "not": {
+        "oneOf": [
+            {"properties": {"action": {"enum": ["ResetBreaker"]}}},
+            {
+                "properties": {
+                    "targetRef": {"required": ["kind"], "properties": {"kind": {"enum": ["Activity", "Workflow"]}}}
+                }
+            },
+        ]
+    },
     "x-kubernetes-validations": [
         {"rule": "self == oldSelf", "message": "a WorkflowAction is never changed; create another one"},
         {
@@ -47,10 +59,10 @@ _RULES: Final[dict[str, Any]] = {
             "message": "Skip needs activity: the one whose undo is left out",
         },
         {
-            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip']",
-            "message": "activity goes with Retry and Skip alone; remove it",
+            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip'] || (has(self.targetRef.kind) && self.targetRef.kind == 'Workflow')",
+            "message": "activity goes with Retry, Skip and the ResetBreaker of a Workflow alone; remove it",
         },
-    ]
+    ],
 }
 
 
@@ -60,11 +72,11 @@ class WorkflowActionSpec(Model):
     model_config = ConfigDict(json_schema_extra=_RULES)
 
     target_ref: TargetRef
-    """The run that is meant."""
+    """The object that is meant."""
     action: Verb
-    """Compensate, Reject: the answer to a run that waits to be undone. Retry, Skip, Abandon: what to do with undos that failed."""
+    """Compensate, Reject: the answer to a run that waits to be undone. Retry, Skip, Abandon: what to do with undos that failed. ResetBreaker: its circuit breakers are closed."""
     activity: ActivityName | None = None
-    """The activity, or listed undo, that is meant, with Retry and Skip alone. Retry without one: all that failed."""
+    """The activity, or listed undo, that is meant, with Retry and Skip; of a Workflow's with ResetBreaker. Retry and ResetBreaker without one: all."""
     comment: Annotated[str, Field(max_length=1024)] | None = None
     """Why, for the record."""
     requested_by: Annotated[str, Field(max_length=253)] | None = None

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from kubesaga.api.action import TargetRef, Verb, WorkflowActionSpec
+from kubesaga.api.action import Verb, WorkflowActionSpec
 from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
@@ -53,8 +53,7 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
 
 _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
-    (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable", "ResetBreaker")),
-    (TargetRef, "kind"): frozenset(("Activity",)),
+    (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable")),
 }
 """The same for the words of an enumeration, by model and field."""
 
@@ -99,12 +98,23 @@ def parse_action_spec(document: Any, path: str = "spec") -> WorkflowActionSpec:
         spec = WorkflowActionSpec.model_validate_json(json.dumps(document), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidSpec(_problems(WorkflowActionSpec, document, error, path)) from None
-    where = field_path(path, "activity")
-    if spec.action is Verb.SKIP and spec.activity is None:
-        raise InvalidSpec([Problem(where, "is required with Skip: the activity whose undo is left out")])
-    if spec.activity is not None and spec.action not in (Verb.RETRY, Verb.SKIP):
-        raise InvalidSpec([Problem(where, f"goes with Retry and Skip alone; {spec.action} is about the whole run")])
+    if problems := list(_action_problems(spec, path)):
+        raise InvalidSpec(problems)
     return spec
+
+
+def _action_problems(spec: WorkflowActionSpec, path: str) -> Iterator[Problem]:
+    kind, where = spec.target_ref.kind, field_path(path, "activity")
+    of_run = spec.action is not Verb.RESET_BREAKER
+    if of_run is not (kind == "WorkflowRun"):
+        fits = "a WorkflowRun" if of_run else "an Activity or a Workflow"
+        yield Problem(field_path(path, "targetRef", "kind"), f"is {kind}, but {spec.action} is for {fits}")
+    elif spec.action is Verb.SKIP and spec.activity is None:
+        yield Problem(where, "is required with Skip: the activity whose undo is left out")
+    elif spec.activity is not None and kind == "Activity":
+        yield Problem(where, "goes with a Workflow alone; all breakers of an Activity are reset")
+    elif spec.activity is not None and of_run and spec.action not in (Verb.RETRY, Verb.SKIP):
+        yield Problem(where, f"goes with Retry and Skip alone; {spec.action} is about the whole run")
 
 
 def parse_status(document: Any) -> WorkflowRunStatus:

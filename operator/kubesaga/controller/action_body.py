@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A WorkflowAction's body, read: which run it means, what it asks for, how far it has come."""
+"""A WorkflowAction's body, read: which object it means, what it asks for, how far it has come."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kubesaga.api.parsing import parse_action_spec
 from kubesaga.controller.records import Body
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command
+from kubesaga.engine.guarding import GuardOwner
 from kubesaga.errors import InvalidSpec
 
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(ObjectName)
@@ -29,7 +30,9 @@ class ActionBody:
     body: Body
     command: Command
     run: RunKey | None
-    """The run that is meant; None: that cannot be read, and the command says so in its `problem`."""
+    """The run that is meant; None: it means a guard, or that cannot be read, and the command says so in its `problem`."""
+    guard: GuardOwner | None = None
+    """Whose circuit breakers are meant."""
 
     @property
     def version(self) -> str:
@@ -84,7 +87,11 @@ def read_action(key: RunKey, body: Body) -> ActionBody:
         uid=uid, name=key.name, verb=spec.action, target_uid=spec.target_ref.uid, activity=spec.activity,
         by=spec.requested_by,
     )  # fmt: skip
-    return ActionBody(body=body, command=command, run=RunKey(namespace=key.namespace, name=spec.target_ref.name))
+    kind, name = spec.target_ref.kind, spec.target_ref.name
+    if kind == "WorkflowRun":
+        return ActionBody(body=body, command=command, run=RunKey(namespace=key.namespace, name=name))
+    owner = GuardOwner(kind=kind, namespace=key.namespace, name=name, activity=spec.activity or "")
+    return ActionBody(body=body, command=command, run=None, guard=owner)
 
 
 def _target_name(document: Any) -> str | None:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command
+from kubesaga.engine.decision import Answer
+from kubesaga.engine.guarding import GuardOwner
 
 
 class Actions(Protocol):
@@ -23,6 +25,13 @@ class Actions(Protocol):
 
         One that was deleted meanwhile needs none.
         """
+
+
+class Breakers(Protocol):
+    """Who applies a ResetBreaker: `guards.Guards`."""
+
+    async def obey(self, owner: GuardOwner, command: Command) -> Answer:
+        """Apply a ResetBreaker, once however often it is repeated. Raises ApiError when that is not known."""
 
 
 class NoActions:

@@ -18,11 +18,14 @@ from typing import Any, Final
 from kubesaga.api.action import ActionPhase, WorkflowActionStatus
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL
 from kubesaga.controller.action_body import ActionBody, read_action
+from kubesaga.controller.actions import Breakers
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command
+from kubesaga.engine.decision import Answer
+from kubesaga.engine.guarding import GuardOwner
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Object
-from kubesaga.kube.resources import WORKFLOW_ACTIONS, WORKFLOW_RUNS
+from kubesaga.kube.resources import ACTIVITIES, WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
@@ -39,12 +42,14 @@ class KubeActions:
         now: Callable[[], datetime],
         wake: Callable[[RunKey], None],
         look: Callable[[RunKey], None],
+        breakers: Breakers | None = None,
     ) -> None:
-        """`wake` brings about a pass over a run, `look` a call of `process` for an action."""
+        """`wake` brings about a pass over a run, `look` a call of `process` for an action; `breakers` obeys ResetBreaker."""
         self._client = client
         self._now = now
         self._wake = wake
         self._look = look
+        self._breakers = breakers
         self._known: dict[RunKey, ActionBody] = {}
         self._suspect: set[RunKey] = set()
         self._done: OrderedDict[str, None] = OrderedDict()
@@ -106,7 +111,7 @@ class KubeActions:
     # --- one action by itself ---------------------------------------------------------------------------------------
 
     async def process(self, key: RunKey) -> datetime | None:
-        """Do what the action needs now: a pass over its run, an answer where it names none, the mark of an answered one."""
+        """Do what the action needs now: a pass over its run, its answer where it means none, the mark of an answered one."""
         known = await self._read(key) if key in self._suspect else self._known.get(key)
         if known is None:
             return None
@@ -114,9 +119,20 @@ class KubeActions:
             await self._mark(key, known)
         elif known.waits and known.run is not None:
             self._wake(known.run)
+        elif known.waits and known.guard is not None:
+            await self._reset(key, known.guard, known.command)
         elif known.waits:
             await self._answer(key, known.command, ActionPhase.REFUSED, known.command.problem or "")
         return None
+
+    async def _reset(self, key: RunKey, owner: GuardOwner, command: Command) -> None:
+        """Have breakers reset, which is stored when the answer is there; a crash before ours finds it stored."""
+        if self._breakers is None:
+            answer = Answer(command=command, applied=False, message="this operator keeps no circuit breakers")
+        else:
+            answer = await self._breakers.obey(owner, command)
+        phase = ActionPhase.APPLIED if answer.applied else ActionPhase.REFUSED
+        await self._answer(key, command, phase, answer.message)
 
     async def _mark(self, key: RunKey, known: ActionBody) -> None:
         """Take an answered action out of the watch, and let it go with its run."""
@@ -145,17 +161,22 @@ class KubeActions:
         self._forget(key)
 
     async def _owner(self, known: ActionBody) -> dict[str, Any] | None:
-        """Return the reference to the run, None where there is no such run (any more)."""
-        if known.run is None:
+        """Return the reference to the object that is meant, None where there is none (any more)."""
+        if known.guard is not None:
+            resource = ACTIVITIES if known.guard.kind == "Activity" else WORKFLOWS
+            namespace, name = known.guard.namespace, known.guard.name
+        elif known.run is not None:
+            resource, namespace, name = WORKFLOW_RUNS, known.run.namespace, known.run.name
+        else:
             return None
         try:
-            run = await self._client.get(WORKFLOW_RUNS, known.run.namespace, known.run.name, metadata_only=True)
+            target = await self._client.get(resource, namespace, name, metadata_only=True)
         except errors.NotFound:
             return None
-        uid = run["metadata"]["uid"]
+        uid = target["metadata"]["uid"]
         if known.command.target_uid not in (None, uid):
             return None
-        return {"apiVersion": API_VERSION, "kind": "WorkflowRun", "name": known.run.name, "uid": uid}
+        return {"apiVersion": API_VERSION, "kind": resource.kind, "name": name, "uid": uid}
 
     # --- the memory -------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ class Metrics:
         self.attempts_started = Counter(
             "kubesaga_attempts_started", "Attempts that were started.", ["workflow", "kind"], registry=registry
         )
+        self.guard_rejections = Counter(
+            "kubesaga_guard_rejections", "Calls that a circuit breaker or bulkhead turned away.",
+            ["kind", "namespace", "name", "reason"], registry=registry,
+        )  # fmt: skip
         self.pass_duration = Histogram(
             "kubesaga_pass_duration_seconds", "One pass over one run.", buckets=_PASS_BUCKETS, registry=registry
         )

@@ -165,7 +165,7 @@ def test_a_run_does_not_take_words_for_truth() -> None:
 # --- WorkflowActions ------------------------------------------------------------------------------------------------
 
 TARGET = {"targetRef": {"name": "order-1"}}
-KNOWN = "Compensate, Reject, Retry, Skip, Abandon"
+KNOWN = "Compensate, Reject, Retry, Skip, Abandon, ResetBreaker"
 
 
 def test_an_action_is_read_under_the_names_of_the_wire() -> None:
@@ -204,12 +204,22 @@ def test_an_action_is_read_under_the_names_of_the_wire() -> None:
     ),
     pytest.param(
         {"targetRef": {"kind": "Activity", "name": "pay"}, "action": "Retry"},
-        ["spec.targetRef.kind: Activity is not supported by this version of Kubesaga, which knows WorkflowRun"],
-        id="a kind that comes later",
+        ["spec.targetRef.kind: is Activity, but Retry is for a WorkflowRun"],
+        id="a verb that is for runs",
+    ),
+    pytest.param(
+        {**TARGET, "action": "ResetBreaker"},
+        ["spec.targetRef.kind: is WorkflowRun, but ResetBreaker is for an Activity or a Workflow"],
+        id="a verb that is not for runs",
+    ),
+    pytest.param(
+        {"targetRef": {"kind": "Activity", "name": "pay"}, "action": "ResetBreaker", "activity": "pay"},
+        ["spec.activity: goes with a Workflow alone; all breakers of an Activity are reset"],
+        id="an activity of an Activity",
     ),
     pytest.param(
         {"targetRef": {"kind": "Pod", "name": "pay"}, "action": "Retry"},
-        ['spec.targetRef.kind: "Pod" is not one of WorkflowRun'],
+        ['spec.targetRef.kind: "Pod" is not one of WorkflowRun, Activity, Workflow'],
         id="a kind that nobody knows",
     ),
     pytest.param(
@@ -229,7 +239,16 @@ def test_wrong_in_an_action_is(document: Any, told: list[str]) -> None:
     assert [str(problem) for problem in caught.value.problems] == told
 
 
-@pytest.mark.parametrize("verb", ["Approve", "Signal", "Step", "Continue", "SetVariable", "ResetBreaker"])
+@pytest.mark.parametrize("more", [
+    pytest.param({"kind": "Activity"}, id="of an Activity"),
+    pytest.param({"kind": "Workflow"}, id="of all activities of a Workflow"),
+])  # fmt: skip
+def test_a_reset_of_breakers_is_read(more: dict[str, str]) -> None:
+    spec = parse_action_spec({"targetRef": {"name": "pay", **more}, "action": "ResetBreaker"})
+    assert (spec.action, spec.target_ref.kind, spec.activity) == (Verb.RESET_BREAKER, more["kind"], None)
+
+
+@pytest.mark.parametrize("verb", ["Approve", "Signal", "Step", "Continue", "SetVariable"])
 def test_a_verb_that_comes_later_is_told_as_such(verb: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         parse_action_spec({**TARGET, "action": verb})

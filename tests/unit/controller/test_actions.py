@@ -367,11 +367,15 @@ async def test_the_mark_of_an_action_for_an_earlier_run_does_not_tie_it_to_this_
     pytest.param({"targetRef": {"name": 7}, "action": "Retry"}, "must be a string", id="a number for a name"),
     pytest.param(
         {"targetRef": {"kind": "Activity", "name": KEY.name}, "action": "ResetBreaker"},
-        "spec.targetRef.kind: Activity is not supported by this version of Kubesaga", id="a kind of later",
+        "this operator keeps no circuit breakers", id="a guard where there are none",
+    ),
+    pytest.param(
+        {"targetRef": {"kind": "Activity", "name": KEY.name}, "action": "Retry"},
+        "spec.targetRef.kind: is Activity, but Retry is for a WorkflowRun", id="a kind that the verb is not for",
     ),
     pytest.param(
         {"targetRef": {"kind": "Job", "name": KEY.name}, "action": "Retry"},
-        'spec.targetRef.kind: "Job" is not one of WorkflowRun', id="a wrong kind",
+        'spec.targetRef.kind: "Job" is not one of WorkflowRun, Activity, Workflow', id="a wrong kind",
     ),
 ])  # fmt: skip
 async def test_refused_by_itself_is_an_action_whose_target_is(desk: Desk, spec: Any, told: str) -> None:
