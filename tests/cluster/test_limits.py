@@ -252,5 +252,7 @@ def _created(desk: Desk, name: str) -> str:
 
 def _second(cluster: Cluster) -> str:
     """Return the API server's second: of an object that is only tried."""
-    made = cluster.kubectl("create", "configmap", "tick", "--dry-run=server", "-o", "jsonpath={.metadata.creationTimestamp}")
+    made = cluster.kubectl(
+        "create", "configmap", "tick", "--dry-run=server", "-o", "jsonpath={.metadata.creationTimestamp}"
+    )
     return made.stdout

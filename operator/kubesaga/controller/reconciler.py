@@ -118,6 +118,8 @@ class Reconciler:
         now, standing = self._clock.now(), standing_of(run)
         for call in decision.calls:
             self._ledger.ended(call)
+        for rejection in decision.rejections:
+            self._ledger.rejected(rejection)
         if standing is None:
             self._ledger.drop(run.key, now)
         else:

@@ -81,6 +81,14 @@ class EndedCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """An attempt was turned away at its guard."""
+
+    guard: GuardKey
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The result of one pass over one run."""
 
@@ -93,3 +101,5 @@ class Decision:
     """Slots that were not answered for: this decision is not one yet, the pass is made again with the answers."""
     calls: tuple[EndedCall, ...] = ()
     """What the circuit breakers are to hear of, once the status is safe."""
+    rejections: tuple[Rejection, ...] = ()
+    """What is to be counted then."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed, activity_id
@@ -13,6 +13,7 @@ from kubesaga.api.run import ActivityPhase, ActivityStatus, UndoStatus
 from kubesaga.engine.admitting import REASONS, answer_for, guard_of
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.compiling import rendered_env
+from kubesaga.engine.decision import Rejection
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft, error_of, fallback_of
 from kubesaga.engine.expressions import ExpressionError, condition, render
@@ -20,6 +21,7 @@ from kubesaga.engine.scope import scope_of
 from kubesaga.engine.slots import Blocked, Granted, Refused
 
 _P = ActivityPhase
+_REJECTIONS: Final = (Reason.CIRCUIT_OPEN, Reason.BULKHEAD_REJECTED, Reason.BULKHEAD_TIMEOUT)
 
 
 def begin(draft: Draft, step: Step) -> None:
@@ -63,6 +65,8 @@ def enters(draft: Draft, step: Step, given: Any) -> bool:
         case Granted():
             return True
         case Refused(reason=reason, message=told):
+            if (turned_away_at := guard_of(draft, step, given)) is not None and reason in _REJECTIONS:
+                draft.rejections.append(Rejection(guard=turned_away_at, reason=reason))
             fail(draft, step, _P.FAILED, Failed(reason=reason, message=told, retryable=False))
         case Blocked(by=by, message=told):
             reason = REASONS.get(by, Reason.AWAITING_SLOT)

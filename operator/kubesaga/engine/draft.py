@@ -23,7 +23,7 @@ from kubesaga.api.run import (
     UndoStatus,
 )
 from kubesaga.engine.attempt import AttemptId, Observation
-from kubesaga.engine.decision import EndedCall, Note
+from kubesaga.engine.decision import EndedCall, Note, Rejection
 from kubesaga.engine.definition import Definition, Part, Step, StepKey
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.slots import AskedFor, Granted, Want
@@ -70,6 +70,7 @@ class Draft:
     """Slots that have not been answered for."""
     calls: list[EndedCall] = field(default_factory=list)
     """What the circuit breakers are to hear of."""
+    rejections: list[Rejection] = field(default_factory=list)
     wakes: list[datetime] = field(default_factory=list)
     """When those that wait for a slot are to be looked at again."""
     _active: set[StepKey] = field(init=False)

@@ -109,6 +109,7 @@ class Gate:
         self._held_at: dict[GuardKey, dict[SlotId, Claim]] = defaultdict(dict)
         self._lines_at: dict[GuardKey, set[Scope]] = defaultdict(set)
         self._waiting_in: dict[str, set[Scope]] = defaultdict(set)
+        self._changed: set[GuardKey] = set()
         self._root: Ranking[Scope] = Ranking(self._rank_of)
 
     # --- limits -----------------------------------------------------------------------------------------------------
@@ -153,6 +154,7 @@ class Gate:
         self._namespaces.by_group[claim.scope[0]].add(claim.id)
         if claim.guard is not None:
             self._held_at[claim.guard][claim.id] = claim
+            self._changed.add(claim.guard)
 
     def release(self, slot: SlotId) -> None:
         """Somebody holds no slot any more."""
@@ -166,6 +168,7 @@ class Gate:
         for line in scope.lines.values():
             line.touch(claim.group)
         if claim.guard is not None:
+            self._changed.add(claim.guard)
             self._held_at[claim.guard].pop(slot, None)
             if not self._held_at[claim.guard]:
                 del self._held_at[claim.guard]
@@ -186,6 +189,7 @@ class Gate:
         if claim.guard is not None:
             self._at_guard[claim.guard][claim.id] = claim
             self._lines_at[claim.guard].add(claim.scope)
+            self._changed.add(claim.guard)
         self._root.touch(claim.scope)
 
     def leave(self, slot: SlotId) -> None:
@@ -203,6 +207,7 @@ class Gate:
         if not scope.lines:
             self._waiting_in[claim.scope[0]].discard(claim.scope)
         if claim.guard is not None:
+            self._changed.add(claim.guard)
             self._at_guard[claim.guard].pop(slot, None)
             if not self._at_guard[claim.guard]:
                 del self._at_guard[claim.guard], self._lines_at[claim.guard]
@@ -249,6 +254,11 @@ class Gate:
     def waiting_at(self, guard: GuardKey) -> dict[SlotId, Claim]:
         """Return who waits at a guard."""
         return self._at_guard.get(guard, {})
+
+    def changed_guards(self) -> set[GuardKey]:
+        """Return the guards of which holders or waiters have changed since this was asked last."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     @property
     def guards(self) -> set[GuardKey]:

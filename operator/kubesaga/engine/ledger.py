@@ -12,55 +12,26 @@ the run has been read again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import BlockedBy
+from kubesaga.engine import verdict
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.breaker import Call
 from kubesaga.engine.conflicts import Conflicts
-from kubesaga.engine.decision import EndedCall
+from kubesaga.engine.decision import EndedCall, Rejection
 from kubesaga.engine.entry import Entry, attempt_claim, run_claim
 from kubesaga.engine.gate import Claim, Gate, Scope, SlotId
 from kubesaga.engine.guarding import GuardKey, GuardSettings
+from kubesaga.engine.rules import GuardStates, OperatorLimits
 from kubesaga.engine.slots import Admission, Answer, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
 from kubesaga.engine.standing import Place, Standing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorLimits:
-    """What holds for all Workflows together. None: any number."""
-
-    max_workflows: int | None = None
-    max_activities: int | None = None
-    strategy: QueueStrategy = QueueStrategy.FIFO
-    """Between Workflows; Fair: between namespaces."""
-    timeout: timedelta | None = None
-    """Longest wait, where the Workflow does not say."""
-
-
-class GuardStates(Protocol):
-    """Breakers and rate limits."""
-
-    def settings(self, key: GuardKey, default: GuardSettings | None) -> GuardSettings | None:
-        """Return how a guard is set now."""
-
-    def verdict(
-        self, key: GuardKey, default: GuardSettings | None, now: datetime, under_way: Iterable[datetime]
-    ) -> Granted | Blocked | Refused:
-        """Tell whether a call may go through now, beside the bulkhead."""
-
-    def begun(self, key: GuardKey, now: datetime) -> None:
-        """Take in that a call goes through."""
-
-    def ended(self, call: EndedCall) -> None:
-        """Take in that a call has ended."""
-
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _GUARDS: Final = 10_000
@@ -173,7 +144,9 @@ class Ledger:
             return
         unused = entry.used & set(entry.granted)
         entry.declined |= set() if dropped else unused
-        entry.granted = {slot: claim for slot, claim in entry.granted.items() if slot not in unused}
+        for claim in (entry.granted.pop(slot) for slot in unused):
+            if claim.guard is not None:
+                self._guards.withdrawn(claim.guard, claim.at, self._defaults.get(claim.guard))
         entry.asked.clear()
         entry.used.clear()
         entry.asked_key = ""
@@ -184,7 +157,12 @@ class Ledger:
 
     def ended(self, call: EndedCall) -> None:
         """Take in how a call behind a guard has ended, once that is recorded."""
-        self._guards.ended(call)
+        how = Call(succeeded=call.succeeded, began=call.began, ended=call.ended)
+        self._guards.ended(call.guard, how, self._defaults.get(call.guard))
+
+    def rejected(self, rejection: Rejection) -> None:
+        """Count a call that was turned away, once that is recorded."""
+        self._guards.rejected(rejection.guard, rejection.reason, self._defaults.get(rejection.guard))
 
     def guard_changed(self, guard: GuardKey, now: datetime) -> None:
         """Take in that a breaker or a rate limit may let through more, or that a breaker has opened."""
@@ -252,9 +230,9 @@ class Ledger:
             self._remember(want.guard, want.settings)
             self.attempts.refresh(want.guard)
             if slot not in entry.granted:
-                verdict = self._verdict(want.guard, now)
-                if isinstance(verdict, Refused) and not place.urgent:
-                    return verdict
+                said = self._verdict(want.guard, now)
+                if isinstance(said, verdict.Refused) and not place.urgent:
+                    return Refused(reason=said.reason, message=said.message)
         entry.asked[slot] = attempt_claim(standing, want.step, place)
         return None
 
@@ -297,11 +275,11 @@ class Ledger:
             settings = self._guards.settings(want.guard, want.settings)
             bulkhead = settings.bulkhead if settings is not None else None
             patience = bulkhead.timeout if bulkhead is not None else None
-            verdict = self._verdict(want.guard, now)
-            if isinstance(verdict, Blocked):
-                return Blocked(by=verdict.by, message=verdict.message, until=verdict.until, patience=patience)
-            if isinstance(verdict, Refused):
-                return Blocked(by=BlockedBy.CIRCUIT_BREAKER, message=verdict.message, until=verdict.until)
+            said = self._verdict(want.guard, now)
+            if isinstance(said, verdict.Blocked):
+                return Blocked(by=BlockedBy.RATE_LIMIT, message=said.message, until=said.until, patience=patience)
+            if isinstance(said, verdict.Refused):
+                return Blocked(by=BlockedBy.CIRCUIT_BREAKER, message=said.message, until=said.until)
             if bulkhead is not None and len(self.attempts.held_at(want.guard)) >= bulkhead.concurrent:
                 return Blocked(
                     by=BlockedBy.BULKHEAD, message=REASON_TEXT[Reason.BULKHEAD_FULL], patience=patience
@@ -313,7 +291,7 @@ class Ledger:
         settings = self._guards.settings(guard, self._defaults.get(guard)) if guard is not None else None
         return settings.breaker.timeout if settings is not None and settings.breaker is not None else None
 
-    def _verdict(self, guard: GuardKey, now: datetime) -> Granted | Blocked | Refused:
+    def _verdict(self, guard: GuardKey, now: datetime) -> verdict.Verdict:
         under_way = [claim.at for claim in self.attempts.held_at(guard).values()]
         return self._guards.verdict(guard, self._defaults.get(guard), now, under_way)
 
@@ -322,11 +300,11 @@ class Ledger:
         bulkhead = settings.bulkhead if settings is not None else None
         if bulkhead is not None and len(self.attempts.held_at(guard)) >= bulkhead.concurrent:
             return False
-        return isinstance(self._verdict(guard, self._now), Granted)
+        return isinstance(self._verdict(guard, self._now), verdict.Pass)
 
     def _admitted(self, claim: Claim) -> None:
         if claim.guard is not None:
-            self._guards.begun(claim.guard, self._now)
+            self._guards.begun(claim.guard, self._now, self._defaults.get(claim.guard))
 
     def _remember(self, guard: GuardKey, settings: GuardSettings | None) -> None:
         self._defaults[guard] = settings
@@ -346,6 +324,9 @@ class Ledger:
                     self._wake(entry.standing.key)
                 if claim.id[1] is None:
                     self._contend(entry)
+        for guard in self.attempts.changed_guards():
+            running, queued = len(self.attempts.held_at(guard)), len(self.attempts.waiting_at(guard))
+            self._guards.seen(guard, running, queued, self._defaults.get(guard))
 
     def _sync(self, entry: Entry) -> None:
         """Tell the gates how a run stands."""

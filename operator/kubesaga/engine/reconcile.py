@@ -117,7 +117,7 @@ def _pass(draft: Draft) -> Decision:
     effects = (*(tidying(draft.snapshot) if status.finished else effects_of(draft)), *answers)
     return Decision(
         status=status, effects=effects, notes=tuple(draft.notes), wake_at=wake_time(draft, status),
-        wants=draft.wants, calls=tuple(draft.calls),
+        wants=draft.wants, calls=tuple(draft.calls), rejections=tuple(draft.rejections),
     )  # fmt: skip
 
 

@@ -74,8 +74,6 @@ class Refused:
 
     reason: Reason
     message: str
-    until: datetime | None = None
-    """When somebody else may be let in."""
 
 
 Want = RunWant | AttemptWant

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ledger without limits, for tests that are about something else."""
+"""A ledger without breakers and rates, for tests that are about something else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.decision import EndedCall
+from kubesaga.engine.breaker import Call
 from kubesaga.engine.guarding import GuardKey, GuardSettings
-from kubesaga.engine.ledger import Ledger, OperatorLimits
-from kubesaga.engine.slots import Granted
+from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.rules import OperatorLimits
+from kubesaga.engine.verdict import PASS, Verdict
 
 
 class Unguarded:
@@ -26,14 +28,23 @@ class Unguarded:
         default: GuardSettings | None,  # noqa: ARG002 - see GuardStates
         now: datetime,  # noqa: ARG002 - see GuardStates
         under_way: Iterable[datetime],  # noqa: ARG002 - see GuardStates
-    ) -> Granted:
+    ) -> Verdict:
         """Let everything through."""
-        return Granted()
+        return PASS
 
-    def begun(self, key: GuardKey, now: datetime) -> None:
+    def begun(self, key: GuardKey, now: datetime, default: GuardSettings | None = None) -> None:
         """Count nothing."""
 
-    def ended(self, call: EndedCall) -> None:
+    def withdrawn(self, key: GuardKey, began: datetime, default: GuardSettings | None = None) -> None:
+        """Count nothing."""
+
+    def ended(self, key: GuardKey, call: Call, default: GuardSettings | None = None) -> None:
+        """Count nothing."""
+
+    def seen(self, key: GuardKey, running: int, queued: int, default: GuardSettings | None = None) -> None:
+        """Count nothing."""
+
+    def rejected(self, key: GuardKey, reason: Reason, default: GuardSettings | None = None) -> None:
         """Count nothing."""
 
 

@@ -28,7 +28,7 @@ from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Succeeded
 from kubesaga.engine.decision import Decision, Release
 from kubesaga.engine.definition import Kind
-from kubesaga.engine.ledger import OperatorLimits
+from kubesaga.engine.rules import OperatorLimits
 from kubesaga.engine.snapshot import Limits, Run
 from kubesaga.engine.standing import standing_of
 from kubesaga.kube.errors import ServerUnavailable

@@ -283,7 +283,9 @@ async def test_a_run_stays_until_it_is_replayed_by_one_that(shop: Shop, told: bo
     shop.clock.advance(60)
     await shop.look()
     assert shop.there() == ["again", "source"]
-    replay = await shop.server.put("workflowruns", {**replay, "status": {"phase": "Running", "startTime": "2026-11-22T10:00:00.000Z"}})
+    replay = await shop.server.put(
+        "workflowruns", {**replay, "status": {"phase": "Running", "startTime": "2026-11-22T10:00:00.000Z"}}
+    )
     shop.records.saw(RunKey(namespace="shop", name="again"), replay)
     await shop.look()
     assert shop.there() == ["again"]

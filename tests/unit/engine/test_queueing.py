@@ -15,9 +15,10 @@ from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Definition, Step, StepKey, deeds_of
 from kubesaga.engine.guarding import GuardKey, GuardOwner, settings_of
-from kubesaga.engine.ledger import Ledger, OperatorLimits
-from kubesaga.engine.slots import Granted, Refused
+from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.rules import OperatorLimits
 from kubesaga.engine.standing import Place, Standing
+from kubesaga.engine.verdict import Refused, Verdict
 from kubesaga.testing.builders import KEY, definition
 from kubesaga.testing.clock import START
 from kubesaga.testing.play import HANGS, Play, wrong
@@ -335,15 +336,11 @@ def test_the_bulkhead_s_own_fallback_stands_in_for_a_call_that_it_rejects() -> N
     assert (play.ended, play.log) == ("Succeeded AllSucceeded", ["fallback a#1", "do b#1"])
 
 
-def test_a_call_behind_an_open_breaker_fails_without_an_attempt_and_an_undo_waits() -> None:
+def test_a_call_behind_an_open_breaker_fails_without_an_attempt() -> None:
     class Open(Unguarded):
-        def verdict(self, *_: Any) -> Granted | Refused:  # type: ignore[override]  # refuses as well
-            until = START + timedelta(minutes=5)
-            return (
-                Refused(reason=Reason.CIRCUIT_OPEN, message="it is open", until=until) if now[0] < until else Granted()
-            )
+        def verdict(self, *_: Any) -> Verdict:
+            return Refused(reason=Reason.CIRCUIT_OPEN, message="it is open", until=None)
 
-    now = [START]
     what = guarded(definition("a"), circuit_breaker=CircuitBreaker())
     play = Play(what, ledger=Ledger(OperatorLimits(), Open(), lambda _key: None)).go()
     error = play.status.activities["a"].error
