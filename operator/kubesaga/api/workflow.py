@@ -20,7 +20,8 @@ from kubesaga.api.fields import (
     OpaqueObject,
     VariableName,
 )
-from kubesaga.api.work import Resources, Work
+from kubesaga.api.limits import Guarded
+from kubesaga.api.work import INLINE, Resources, Work, one_of
 
 MAX_ACTIVITIES = 500
 
@@ -64,8 +65,10 @@ class _Named(Model):
     """Unique in the Workflow, `finally` included, and not `skip`. `${activities.NAME.output}` reads what it yields."""
 
 
-class Activity(Work, _Named):
-    """One step: exactly one of `pod`, `http` and `handler`, and what stands around it."""
+class Activity(Work, Guarded, _Named):
+    """One step: at most one of `uses`, `pod`, `http` and `handler`, and what stands around it. With none it uses the Activity of its own name."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("uses", *INLINE, or_none=True))
 
     when: Expression | None = None
     """A CEL condition; where it is false the activity is Skipped, which satisfies those that depend on it."""
