@@ -36,7 +36,7 @@ def compile_definition(name: str, spec: WorkflowSpec, uses: Uses = NOTHING) -> D
     return Definition(
         name=name, spec=spec, steps={step.name: step for step in (*main, *final)}, main=main, final=final, undos=undos,
         deeds=deeds, outputs=spec.outputs, timeout=parse_duration(spec.timeout) if spec.timeout else None,
-        strategy=_run_strategy(spec), undoing=undoing,
+        strategy=_run_strategy(spec), undoing=undoing, uses=uses,
         has_expressions=any(map(_has_expressions, deeds.values())) or next(expressions_in(spec.outputs), None) is not None,
     )  # fmt: skip
 
@@ -45,6 +45,7 @@ def kind_of(work: Work) -> Kind:
     """Return the one kind that valid work has."""
     if work.pod is not None:
         return Kind.POD
+    assert work.http is not None or work.handler is not None, "what it uses has been put in its place"
     return Kind.HTTP if work.http is not None else Kind.HANDLER
 
 

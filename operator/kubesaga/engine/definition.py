@@ -15,6 +15,7 @@ from kubesaga.api.work import Resources, Work
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.guarding import GuardOwner, GuardSettings
 from kubesaga.engine.retries import DEFAULT, RetryPolicy
+from kubesaga.engine.uses import NOTHING, Uses
 
 
 class Kind(StrEnum):
@@ -151,6 +152,8 @@ class Definition:
     undoing: Undoing = Undoing()
     has_expressions: bool
     """False: no pass over such a run needs the evaluator."""
+    uses: Uses = NOTHING
+    """The Activities that it was made with."""
 
 
 def deeds_of(activities: Iterable[Step], undos: Iterable[Step]) -> dict[StepKey, Step]:

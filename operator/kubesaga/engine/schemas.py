@@ -143,8 +143,8 @@ def _meta_fault(schema: Schema) -> tuple[list[str | int], str] | None:
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
-def violation(schema: Schema, value: Any, evaluator: Evaluator, path: str) -> str | None:
-    """Return the first thing that is wrong with a value, as `path: sentence`; None: it fits.
+def violation(schema: Schema, value: Any, evaluator: Evaluator, path: str) -> Problem | None:
+    """Return the first thing that is wrong with a value; None: it fits.
 
     Raises EvaluatorUnavailable. The schema is one in which `problems_of_schema` found nothing.
     """
@@ -156,11 +156,11 @@ def violation(schema: Schema, value: Any, evaluator: Evaluator, path: str) -> st
         # The empty registry knows nothing to fetch.
         error = next(_validator()(schema, registry=Registry()).iter_errors(value), None)
     except _TooMuch:
-        return f"{path}: cannot be checked: it takes more than {MAX_STEPS:,} steps; make the value or the schema smaller"
+        return Problem(path, f"cannot be checked: it takes more than {MAX_STEPS:,} steps; make the value or the schema smaller")
     except RecursionError:
-        return f"{path}: cannot be checked: the schema refers to itself without end"
+        return Problem(path, "cannot be checked: the schema refers to itself without end")
     except ExpressionError as fault:
-        return f"{path}: cannot be checked: {fault.message}"
+        return Problem(path, f"cannot be checked: {fault.message}")
     finally:
         _left.reset(left)
         _matcher.reset(matcher)
@@ -224,23 +224,21 @@ def _unique_items(_validator: Any, wanted: bool, instance: Any, _schema: Any) ->
 # --- sentences ------------------------------------------------------------------------------------------------------
 
 
-def _told(error: ValidationError, path: str) -> str:
+def _told(error: ValidationError, path: str) -> Problem:
     where = field_path(path, *error.absolute_path)
     keyword, wanted, found = error.validator, error.validator_value, error.instance
     match keyword:
-        case "required" | "dependentRequired":
-            names = wanted if keyword == "required" else [name for of in wanted.values() for name in of]
-            missing = next((name for name in names if name not in found), None)
-            return f"{field_path(where, missing)}: is required" if missing else f"{where}: {error.message[:200]}"
+        case "required" if missing := next((name for name in wanted if name not in found), None):
+            return Problem(field_path(where, missing), "is required")
         case "additionalProperties" if wanted is False:
             known = list(error.schema.get("properties", {})) if isinstance(error.schema, Mapping) else []
             extra = next((name for name in found if name not in known), "")
-            return f"{field_path(where, extra)}: there is no such field; {nearest(extra, known, 'fields')}"
+            return Problem(field_path(where, extra), f"there is no such field; {nearest(extra, known, 'fields')}")
         case "type":
             words = " or ".join(map(str, _listed(wanted)))
-            return f"{where}: must be of type {words}, but is {kind_of(found)}"
+            return Problem(where, f"must be of type {words}, but is {kind_of(found)}")
     sentence = _SENTENCES.get(str(keyword))
-    return f"{where}: {sentence.format(shown(wanted)) if sentence else error.message[:200]}"
+    return Problem(where, sentence.format(shown(wanted)) if sentence else error.message[:200])
 
 
 def _listed(value: Any) -> list[Any]:

@@ -14,6 +14,11 @@ BASE_ROOTS: Final = frozenset({"workflow", "inputs", "event", "activities", "run
 SET_ROOTS: Final = BASE_ROOTS | {"output"}
 """Roots in `set`: also the output of the activity that has just succeeded."""
 
+ACTIVITY_ROOTS: Final = frozenset({"inputs"})
+"""Roots in an Activity: the params that it is given, and nothing of who uses it."""
+ACTIVITY_UNDO_ROOTS: Final = ACTIVITY_ROOTS | {"output"}
+"""Roots in an Activity's own undo: also what it yielded."""
+
 RETRY_ROOTS: Final = BASE_ROOTS | {"error"}
 """Roots in `errorHandling.retry.when`: also how the attempt failed."""
 

@@ -8,13 +8,13 @@ Activities, where `:` stands for `.`, then among their aliases.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.failure import Fallback
-from kubesaga.api.parsing import field_path, parse_activity_spec
+from kubesaga.api.parsing import parse_activity_spec
 from kubesaga.api.work import INLINE, Work
 from kubesaga.api.workflow import Activity
 from kubesaga.engine.nearest import nearest
@@ -141,70 +141,6 @@ def _usable(known: Known, caller: str) -> Used | str:
     if allowed is not None and caller not in (known.namespace, *allowed):
         return f"{known.shown} may not be used from namespace {caller}: its allowedNamespaces do not name it"
     return Used(namespace=known.namespace, name=known.name, spec=known.spec, document=known.document)
-
-
-# --- looking for all of them ----------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, kw_only=True)
-class Resolution:
-    """What the deeds of a document use."""
-
-    found: dict[Key, Used] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    elsewhere: list[Problem] = field(default_factory=list)
-    """Ids that may be in a cluster, and are not here."""
-
-    def uses(self, namespace: str) -> Uses:
-        """Return it for `compile_definition`."""
-        return Uses(namespace=namespace, found=self.found)
-
-
-def resolve(works: Iterable[tuple[str, Work]], catalogue: Catalogue, namespace: str) -> Resolution:
-    """Look for the Activities that deeds, each with its path, use in runs of a namespace, and those that these use."""
-    resolution = Resolution()
-    for path, work in works:
-        named = named_by(work)
-        if named is None:
-            continue
-        id_, member = named
-        where = field_path(path, member) if path else member
-        match found := _look(catalogue, namespace, id_, namespace, resolution):
-            case None:
-                told = f"{id_} is not among what was given, so nothing of it is checked"
-                resolution.elsewhere.append(Problem(where, told))
-            case str():
-                resolution.problems.append(Problem(where, found + _why(member)))
-            case Used():
-                for inner in works_in(found.spec):
-                    _look_inside(inner, found, where, catalogue, namespace, resolution)
-    return resolution
-
-
-def _look_inside(
-    inner: tuple[str, Work], user: Used, where: str, catalogue: Catalogue, caller: str, resolution: Resolution
-) -> None:
-    path, work = inner
-    if (named := named_by(work)) is None:
-        return
-    found = _look(catalogue, user.namespace, named[0], caller, resolution)
-    if isinstance(found, str):
-        told = f"the Activity {user.name} cannot be used: spec.{path}.{named[1]}: {found}"
-        resolution.problems.append(Problem(where, told))
-    elif found is None:
-        told = f"{named[0]}, which the Activity {user.name} uses, is not among what was given, so nothing of it is checked"
-        resolution.elsewhere.append(Problem(where, told))
-
-
-def _look(catalogue: Catalogue, namespace: str, id_: str, caller: str, resolution: Resolution) -> Used | str | None:
-    found = catalogue.find(namespace, id_, caller)
-    if isinstance(found, Used):
-        resolution.found[namespace, id_] = found
-    return found
-
-
-def _why(member: str) -> str:
-    return "; an activity without uses, pod, http and handler uses the Activity of its own name" if member == "name" else ""
 
 
 # --- in a revision --------------------------------------------------------------------------------------------------
