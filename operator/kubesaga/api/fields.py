@@ -156,9 +156,7 @@ ObjectName = Annotated[
 EnvName = Annotated[
     str,
     Field(min_length=1, max_length=255),
-    matching(
-        r"[A-Za-z_][A-Za-z0-9_.-]*", "is not a name for an environment variable; use letters, digits, _, . and -"
-    ),
+    matching(r"[A-Za-z_][A-Za-z0-9_.-]*", "is not a name for an environment variable; use letters, digits, _, . and -"),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[A-Za-z_][A-Za-z0-9_.-]*$"}),
 ]
 Expression = Annotated[str, Field(min_length=1, max_length=4096)]

@@ -17,7 +17,7 @@ import signal
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,10 +35,10 @@ from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.compiling import kind_of
+from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Kind
 from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.validation_deeds import spots_of
+from kubesaga.engine.uses import NOTHING, Catalogue, Uses
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.main.process import SystemClock, limits_of
 from kubesaga.settings import Settings
@@ -66,6 +66,10 @@ class Plan:
     spec: WorkflowSpec
     inputs: Mapping[str, Any]
     event: str | None = None
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """The Activities of the files."""
+    uses: Uses = NOTHING
+    """Those among them that it uses."""
 
     @property
     def key(self) -> RunKey:
@@ -86,7 +90,8 @@ class Plan:
     @property
     def kinds(self) -> set[Kind]:
         """What kinds of activities, undos and fallbacks there are."""
-        return {kind_of(spot.work) for spot in spots_of(self.spec, "spec") if not spot.skips}
+        deeds = compile_definition(self.workflow, self.spec, self.uses).deeds.values()
+        return {step.kind for deed in deeds for step in (deed, deed.rejected) if step is not None}
 
     def run_spec(self) -> dict[str, Any]:
         """Return the WorkflowRun's spec on the wire."""
@@ -122,7 +127,9 @@ class LocalWorld:
         async with AsyncExitStack() as stack:
             queue: Queue
             executors = await self._executors(stack, lambda key: queue.add(key))
-            definitions = Definitions(self._read_workflow, MemoryRevisions(), self._evaluator)
+            definitions = Definitions(
+                self._read_workflow, MemoryRevisions(), self._evaluator, self._read_activities
+            )  # fmt: skip
             reconciler = Reconciler(
                 Loader(
                     self._records, definitions, executors, NoActions(), namespace_ending=_never,
@@ -168,6 +175,9 @@ class LocalWorld:
     async def _read_workflow(self, namespace: str, name: str) -> dict[str, Any] | None:
         known = (namespace, name) == (self._plan.namespace, self._plan.workflow)
         return dict(self._plan.document) if known else None
+
+    async def _read_activities(self, _: str) -> Catalogue:
+        return self._plan.catalogue
 
     # --- what carries activities out --------------------------------------------------------------------------------
 

@@ -81,7 +81,9 @@ def _look_inside(user: Used, where: str, catalogue: Catalogue, resolution: Resol
             told = f"the Activity {user.name} cannot be used: spec.{place}.{member}: {found}"
             resolution.problems.append(Problem(where, told))
         else:
-            told = f"{id_}, which the Activity {user.name} uses, is not among what was given, so nothing of it is checked"
+            told = (
+                f"{id_}, which the Activity {user.name} uses, is not among what was given, so nothing of it is checked"
+            )
             resolution.elsewhere.append(Problem(where, told))
 
 

@@ -36,7 +36,9 @@ MAX_STEPS: Final = 50_000
 MAX_PATTERN: Final = 1024
 """Longest pattern, in characters."""
 
-_OF_SCHEMA: Final = frozenset(("additionalProperties", "items", "contains", "propertyNames", "not", "if", "then", "else"))
+_OF_SCHEMA: Final = frozenset(
+    ("additionalProperties", "items", "contains", "propertyNames", "not", "if", "then", "else")
+)
 _OF_SCHEMAS: Final = frozenset(("properties", "dependentSchemas", "$defs", "definitions"))
 _OF_LIST: Final = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
 _CHECKED: Final = frozenset((
@@ -82,14 +84,19 @@ def _in_schema(schema: Any, path: str, root: Schema, evaluator: Evaluator, depth
         where = field_path(path, name)
         if fault := _keyword_fault(name, value, root, evaluator):
             yield Problem(where, fault)
-        elif name in _OF_SCHEMA:
-            yield from _in_schema(value, where, root, evaluator, depth + 1)
-        elif name in _OF_SCHEMAS and isinstance(value, dict):
-            for key, part in value.items():
-                yield from _in_schema(part, field_path(where, key), root, evaluator, depth + 1)
-        elif name in _OF_LIST and isinstance(value, list):
-            for number, part in enumerate(value):
-                yield from _in_schema(part, field_path(where, number), root, evaluator, depth + 1)
+            continue
+        for part, here in _schemas_in(name, value, where):
+            yield from _in_schema(part, here, root, evaluator, depth + 1)
+
+
+def _schemas_in(name: str, value: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """Yield the schemas that are the value of a keyword, with their paths."""
+    if name in _OF_SCHEMA:
+        yield value, path
+    elif name in _OF_SCHEMAS and isinstance(value, dict):
+        yield from ((part, field_path(path, key)) for key, part in value.items())
+    elif name in _OF_LIST and isinstance(value, list):
+        yield from ((part, field_path(path, number)) for number, part in enumerate(value))
 
 
 def _keyword_fault(name: str, value: Any, root: Schema, evaluator: Evaluator) -> str | None:
@@ -156,7 +163,9 @@ def violation(schema: Schema, value: Any, evaluator: Evaluator, path: str) -> Pr
         # The empty registry knows nothing to fetch.
         error = next(_validator()(schema, registry=Registry()).iter_errors(value), None)
     except _TooMuch:
-        return Problem(path, f"cannot be checked: it takes more than {MAX_STEPS:,} steps; make the value or the schema smaller")
+        return Problem(
+            path, f"cannot be checked: it takes more than {MAX_STEPS:,} steps; make the value or the schema smaller"
+        )
     except RecursionError:
         return Problem(path, "cannot be checked: the schema refers to itself without end")
     except ExpressionError as fault:

@@ -8,7 +8,7 @@ Activities, where `:` stands for `.`, then among their aliases.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.failure import Fallback, Retry, Undo
 from kubesaga.api.names import Deed
-from kubesaga.api.parsing import field_path
+from kubesaga.api.parsing import field_path, parse_activity_spec
 from kubesaga.api.work import Work
 from kubesaga.engine.compiling import work_of
 from kubesaga.engine.expressions import Evaluator, ExpressionError, expressions_in, problems_in
@@ -18,13 +18,13 @@ from kubesaga.engine.nearest import nearest
 from kubesaga.engine.references import scan
 from kubesaga.engine.schemas import problems_of_schema
 from kubesaga.engine.scope import ACTIVITY_ROOTS, ACTIVITY_UNDO_ROOTS
-from kubesaga.engine.uses import size_of
+from kubesaga.engine.uses import Known, size_of
 from kubesaga.engine.validation import MAX_PROBLEMS, is_too_deep, nesting
 from kubesaga.engine.validation_deeds import Spot
 from kubesaga.engine.validation_guards import problems_of_guards, timeout_warnings
 from kubesaga.engine.validation_sites import short, templates
 from kubesaga.engine.validation_work import over_limit, problems_of_spot
-from kubesaga.errors import Problem
+from kubesaga.errors import InvalidSpec, Problem
 
 MAX_ACTIVITY_BYTES: Final = 256 * 1024
 """Largest spec of an Activity, as JSON: every revision that uses it holds it."""
@@ -46,6 +46,17 @@ def problems_of_activity(spec: ActivityTypeSpec, evaluator: Evaluator, path: str
         _schemas(spec, evaluator, path),
     )
     return list(dict.fromkeys(islice(rules, MAX_PROBLEMS)))
+
+
+def known_of(namespace: str, name: str, document: Any, evaluator: Evaluator) -> Known:
+    """Return an Activity as it can be used, or with all that is wrong with it."""
+    kept = document if isinstance(document, dict) else {}
+    try:
+        spec = parse_activity_spec(document)
+    except InvalidSpec as error:
+        return Known(namespace=namespace, name=name, document=kept, problems=error.problems)
+    problems = tuple(problems_of_activity(spec, evaluator))
+    return Known(namespace=namespace, name=name, document=kept, spec=spec, problems=problems)
 
 
 def warnings_of_activity(spec: ActivityTypeSpec, path: str = "spec") -> list[Problem]:
@@ -119,9 +130,7 @@ def _unknown_inputs(spec: ActivityTypeSpec, value: object, path: str) -> Iterato
                 yield Problem(where, told)
 
 
-def _retries(
-    spec: ActivityTypeSpec, spots: tuple[Spot, ...], evaluator: Evaluator, path: str
-) -> Iterator[Problem]:
+def _retries(spec: ActivityTypeSpec, spots: tuple[Spot, ...], evaluator: Evaluator, path: str) -> Iterator[Problem]:
     retries: list[tuple[Retry | None, str]] = [(spec.retry, field_path(path, "retry"))]
     retries += [(_retry_of(spot.work), field_path(spot.path, "retry")) for spot in spots]
     for retry, where in retries:

@@ -19,6 +19,7 @@ import kopf
 from kubesaga import __version__
 from kubesaga.api.names import API_VERSION
 from kubesaga.cel.pool import CelPool
+from kubesaga.controller.activities import Activities
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
 from kubesaga.controller.definitions import Definitions
@@ -32,7 +33,6 @@ from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.resync import Resync, Watched
 from kubesaga.controller.retention import Retention
 from kubesaga.controller.watches import registry_of, settings_of
-from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.snapshot import Run
 from kubesaga.errors import InvalidSettings
@@ -47,6 +47,7 @@ from kubesaga.kube.informers import Informers
 from kubesaga.kube.lease import Elector, LeaseTiming
 from kubesaga.kube.resources import WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
+from kubesaga.main.authoring import Authoring
 from kubesaga.main.execution import Base, close_all, make_executors, pod_informers
 from kubesaga.main.process import SystemClock, limits_of
 from kubesaga.settings import Settings
@@ -69,11 +70,12 @@ class _Shell:
     """What exists while this process leads: told of changes by the watches, it feeds the queues."""
 
     def __init__(
-        self, records: KubeRecords, runs: Queue, workflows: Queue, actions: KubeActions, answering: Queue
+        self, records: KubeRecords, runs: Queue, authoring: Authoring, actions: KubeActions, answering: Queue
     ) -> None:
         self._records = records
         self._runs = runs
-        self._workflows = workflows
+        self.workflow_changed = authoring.workflow_changed
+        self.activity_changed = authoring.activity_changed
         self._actions = actions
         self._answering = answering
 
@@ -81,10 +83,6 @@ class _Shell:
         """Queue a run, unless it is our own write that comes back."""
         if self._records.lost(key, body) if gone else self._records.saw(key, body):
             self._runs.add(key)
-
-    def workflow_changed(self, key: RunKey) -> None:
-        """Queue a Workflow."""
-        self._workflows.add(key)
 
     def action_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Queue a WorkflowAction, unless it is our own write that comes back."""
@@ -185,7 +183,8 @@ async def _lead(base: Base, elector: Elector) -> None:
         evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
         records = KubeRecords(client)
         revisions = Revisions(client)
-        definitions = Definitions(_workflow_reader(client), revisions, evaluator)
+        activities = Activities(client, evaluator, shared=settings.catalogue_namespace)
+        definitions = Definitions(_workflow_reader(client), revisions, evaluator, activities.catalogue)
         poster = EventPoster(
             client, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, instance=settings.identity
         )  # fmt: skip
@@ -205,8 +204,7 @@ async def _lead(base: Base, elector: Elector) -> None:
             evaluator=evaluator, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        checker = WorkflowReconciler(client, definitions, clock)
-        workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
+        authoring = Authoring(client, definitions, activities, evaluator, clock)
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),
@@ -225,8 +223,8 @@ async def _lead(base: Base, elector: Elector) -> None:
             base,
             [elector.run(), pods.run()],
             pods.wait_synced(),
-            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run(), retention.run()],
-            _Shell(records, runs, workflows, actions, answering),
+            [runs.run(), *authoring.work(), answering.run(), poster.run(), resync.run(), retention.run()],
+            _Shell(records, runs, authoring, actions, answering),
         )
 
 
