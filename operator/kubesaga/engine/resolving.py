@@ -40,9 +40,12 @@ def works_of(spec: WorkflowSpec, path: str = "spec") -> list[tuple[str, Work]]:
 
 
 def resolve(
-    works: Iterable[tuple[str, Work]], catalogue: Catalogue, namespace: str, evaluator: Evaluator
+    works: Iterable[tuple[str, Work]], catalogue: Catalogue, namespace: str, evaluator: Evaluator | None
 ) -> Resolution:
-    """Look for the Activities that deeds, each with its path, use in runs of a namespace, and for those that these use."""
+    """Look for the Activities that deeds, each with its path, use in runs of a namespace, and for those that these use.
+
+    Without an evaluator nobody looks whether what they are given fits.
+    """
     resolution = Resolution(namespace=namespace)
     for path, work in works:
         if (named := named_by(work)) is None:
@@ -87,13 +90,13 @@ def _look_inside(user: Used, where: str, catalogue: Catalogue, resolution: Resol
             resolution.elsewhere.append(Problem(where, told))
 
 
-def _misfits(work: Work, used: Used, path: str, evaluator: Evaluator) -> Iterator[Problem]:
+def _misfits(work: Work, used: Used, path: str, evaluator: Evaluator | None) -> Iterator[Problem]:
     """Yield what a deed gives the Activity that it uses, and what that cannot take."""
     if work.resources is not None and used.spec.pod is None:
         told = f"only a pod has resources; the Activity {used.name} is none"
         yield Problem(field_path(path, "resources"), told)
     params = work.params or {}
-    if used.spec.input is None or not _is_literal(params):
+    if used.spec.input is None or evaluator is None or not _is_literal(params):
         return
     if (fault := violation(used.spec.input, params, evaluator, field_path(path, "params"))) is not None:
         yield Problem(fault.path, f"{fault.message} (the input of the Activity {used.name})")

@@ -28,8 +28,8 @@ from kubesaga.engine import (
     validation_work,
 )
 from kubesaga.engine.inputs import json_type, type_matches
-from kubesaga.engine.resolving import Resolution
-from kubesaga.engine.uses import NOTHING, Uses
+from kubesaga.engine.resolving import Resolution, resolve, works_of
+from kubesaga.engine.uses import NOTHING, Catalogue, Uses
 from kubesaga.engine.validation_expressions import ExpressionChecker
 from kubesaga.errors import Problem
 
@@ -54,11 +54,12 @@ def problems_of(
     """Return all that is wrong with a Workflow's spec; nothing means that it can run.
 
     `checker` compiles expressions (an Evaluator does). `path` is where the spec stands. `resolution` is what became of
-    what it uses; without it that is not looked at. Never raises on account of the spec, whatever is in it.
+    what it uses; without it there are no Activities. Never raises on account of the spec, whatever is in it.
     """
     if boundless := list(_bounds(spec, path)):
         return boundless
     graph = validation_graph.graph_of(spec, path)
+    resolution = resolution or resolve(works_of(spec, path), Catalogue(), "", None)
     rules = chain(
         _inputs(spec, path),
         _variables(spec, path),
@@ -66,7 +67,7 @@ def problems_of(
         validation_deeds.problems(spec, graph, path),
         validation_work.problems(spec, path),
         validation_guards.problems(spec, path),
-        resolution.problems if resolution is not None else (),
+        resolution.problems,
         validation_expressions.problems(spec, graph, checker, path),
     )
     found = sorted(islice(rules, MAX_PROBLEMS), key=_place(path))
