@@ -446,7 +446,13 @@ def test_a_revision_holds_what_is_used_and_nothing_else_changes() -> None:
     content = with_uses(document, resolution.uses)
     assert content["activities"] == document["activities"]
     assert content["usedActivities"] == [
-        {"in": "shop", "uses": "tickets:assign", "namespace": "shop", "name": "tickets.assign", "spec": {"handler": "h"}}
+        {
+            "in": "shop",
+            "uses": "tickets:assign",
+            "namespace": "shop",
+            "name": "tickets.assign",
+            "spec": {"handler": "h"},
+        }
     ]
     assert split_uses(content, "shop") == (document, resolution.uses)
 

@@ -70,7 +70,8 @@ DEEDS = st.one_of(
     st.fixed_dictionaries({"handler": st.just("x")}, optional={"params": OBJECTS, "retry": TRIED}),
 )
 FALLBACKS = st.one_of(
-    DEEDS, st.fixed_dictionaries({"activity": st.sampled_from(["skip", "a"])}, optional={"params": OBJECTS, "handler": TEXTS})
+    DEEDS,
+    st.fixed_dictionaries({"activity": st.sampled_from(["skip", "a"])}, optional={"params": OBJECTS, "handler": TEXTS}),
 )
 HANDLING = st.fixed_dictionaries(
     {}, optional={
