@@ -32,6 +32,8 @@ from kubesaga.kube.resources import ACTIVITIES
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
+_VALID: Final = "The Activity is valid and can be used."
+
 _OWN: Final = ("conditions",)
 """What of the status is read back; the rest is of others."""
 
@@ -129,7 +131,7 @@ class ActivityReconciler:
             good, reason, message = False, Reason.INVALID_SPEC, str(InvalidSpec(problems))
             _log.warning("Activity %s/%s is not valid: %s", key.namespace, key.name, message)
         else:
-            good, reason, message = True, Reason.VALID, sentence_of(warnings_of_activity(known.spec))
+            good, reason, message = True, Reason.VALID, sentence_of(_VALID, warnings_of_activity(known.spec))
         now, generation = self._clock.now(), body["metadata"].get("generation", 0)
         conditions = with_condition(
             old.conditions, "Ready", "True" if good else "False", reason, message, now=now, generation=generation

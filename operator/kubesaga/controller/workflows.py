@@ -99,12 +99,12 @@ class WorkflowReconciler:
 
 def verdict_of(spec: WorkflowSpec, uses: Uses = NOTHING) -> str:
     """Return the message of a valid Workflow's condition: that it is valid, and what is probably not meant."""
-    return sentence_of(warnings_of(spec, uses=uses))
+    return sentence_of(REASON_TEXT[Reason.VALID], warnings_of(spec, uses=uses))
 
 
-def sentence_of(warnings: Sequence[Problem]) -> str:
+def sentence_of(valid: str, warnings: Sequence[Problem]) -> str:
     """Return the message of a valid object's condition."""
-    told = [REASON_TEXT[Reason.VALID], *(f"Warning: {problem}." for problem in warnings[:_TOLD])]
+    told = [valid, *(f"Warning: {problem}." for problem in warnings[:_TOLD])]
     if len(warnings) > _TOLD:
         told.append(f"There are {len(warnings) - _TOLD} more warnings.")
     return " ".join(told)

@@ -94,7 +94,7 @@ def test_run_takes_them_along(kubesaga: Invoke, write: Write) -> None:
 
 @pytest.mark.parametrize(("activity", "told"), [
     pytest.param("", "w.yaml:7: spec.activities[0].uses: there is no Activity text:echo in namespace default; there are no Activities", id="is not given"),
-    pytest.param(ECHO, "spec.activities[0].uses.handler: no handler activities:echo is registered", id="is a function that is not there"),
+    pytest.param(ECHO.replace("activities:echo", "lost"), "spec.activities[0].uses.handler: no handler lost is registered", id="is a function that is not there"),
     pytest.param(ECHO.replace("handler: activities:echo", "pod: {image: i}"), "spec.activities[0].uses.pod: a is a pod; without a cluster", id="is a pod"),
     pytest.param(ECHO + "  compensation: {handler: gone}\n", "spec.activities[0].uses.handler: no handler gone is registered", id="is undone by a function that is not there"),
     pytest.param(ECHO + "  extra: 1\n", "the Activity default/text.echo is not valid, so it cannot be used: spec.extra: there is no such field", id="is not right"),
