@@ -124,18 +124,24 @@ class Definitions:
         as the run names it.
         Raises InvalidSpec, with all that is wrong, before anything is stored: what is not valid leaves nothing behind.
         """
-        definition = self._compiled.get((namespace, revision_name(owner, document)))
-        if definition is None:
-            definition, document = await self._define(namespace, owner, name, document)
         revision = revision_name(owner, document)
+        definition = self._compiled.get((namespace, revision))
+        if definition is None:
+            definition, document = await self._define(namespace, owner, name, document, revision)
+            revision = revision_name(owner, document)
         self.pins.pin(namespace, revision, run)
         await self._revisions.ensure(namespace, owner, document, {WORKFLOW_LABEL: label_value(name)} if name else {})
         self._keep(namespace, revision, definition)
         return definition, revision
 
-    async def _define(self, namespace: str, owner: str, name: str, document: Spec) -> tuple[Definition, Spec]:
-        """Return the definition of a document that has none yet, and the content of its revision: the Activities as they are now."""
-        path, key = "spec" if name else "spec.workflowSpec", (namespace, revision_name(owner, document))
+    async def _define(
+        self, namespace: str, owner: str, name: str, document: Spec, alone: str
+    ) -> tuple[Definition, Spec]:
+        """Return the definition of a document, and the content of its revision: with the Activities as they are now.
+
+        `alone` is what its revision is called where it uses none.
+        """
+        path, key = "spec" if name else "spec.workflowSpec", (namespace, alone)
         spec = self._with_uses.get(key) or parse_workflow_spec(document, path)
         works = works_of(spec, path)
         resolution = Resolution(namespace=namespace)
