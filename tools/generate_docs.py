@@ -98,8 +98,9 @@ def _section(model: type[Model]) -> str:
     required = schema.get("required", [])
     text = for_users(inspect.cleandoc(model.__doc__ or ""))
     lines = [f"### {model.__name__}", "", text, ""]
-    if "oneOf" in schema and "exactly one" not in text:
-        names = [f"`{choice['required'][0]}`" for choice in schema["oneOf"]]
+    choices = schema.get("oneOf", [])
+    if choices and "one of" not in text and all(set(choice) == {"required"} for choice in choices):
+        names = [f"`{choice['required'][0]}`" for choice in choices]
         lines += [f"Exactly one of {', '.join(names[:-1])} and {names[-1]}.", ""]
     lines += ["| field | type | default | |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():

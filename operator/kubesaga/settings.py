@@ -39,6 +39,9 @@ class Settings:
     handler_threads: int = 32
     """How many plain (not async) handlers may run at once; the next ones wait."""
 
+    catalogue_namespace: str = ""
+    """Namespace whose Activities the Workflows of all namespaces may use, where their own has none of that id. Empty: none."""
+
     egress_allow: tuple[str, ...] = ()
     """What http activities may reach beyond public addresses and Services of the run's own namespace:
     host names, `*.suffix`, addresses or networks (CIDR), each with an optional `:port`, separated by commas."""

@@ -222,6 +222,8 @@ def collection(kind: str, namespace: str) -> str:
         "workflowruns": "apis/kubesaga.dev/v1alpha1",
         "workflows": "apis/kubesaga.dev/v1alpha1",
         "workflowactions": "apis/kubesaga.dev/v1alpha1",
+        "activities": "apis/kubesaga.dev/v1alpha1",
+        "controllerrevisions": "apis/apps/v1",
         "leases": "apis/coordination.k8s.io/v1",
     }.get(kind, "api/v1")
     return f"/{group}/namespaces/{namespace}/{kind}"

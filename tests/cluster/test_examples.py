@@ -90,7 +90,9 @@ def calls_of(cluster: Cluster, status: dict[str, Any]) -> list[tuple[str, str]]:
 def test_an_example_reaches_the_phase_that_its_readme_names(here: Cluster, folder: Path) -> None:
     if folder.name == "ticket-desk":
         desk(here)
-    here.apply(*documents(folder / "workflow.yaml"))
+    for name in ("activities.yaml", "workflow.yaml"):
+        if (folder / name).exists():
+            here.apply(*documents(folder / name))
     status = carried_out(here, folder / "run.yaml")
     promised = promise(folder, r"must reach the phase `(\w+)`")
     assert status["phase"] == promised, json.dumps(status, indent=1)

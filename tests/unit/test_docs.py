@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"), ROOT / "charts/kubesaga/README.md"]
 )  # fmt: skip
-OURS = re.compile(r"^kind: (Workflow|WorkflowRun|WorkflowAction)$", re.MULTILINE)
+OURS = re.compile(r"^kind: (Workflow|WorkflowRun|WorkflowAction|Activity)$", re.MULTILINE)
 
 ADD_A_SERIES = ("gauge", "plain_gauge")
 """The methods of Metrics by which series are added later."""

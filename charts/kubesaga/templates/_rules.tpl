@@ -11,8 +11,9 @@
 - apiGroups: [kubesaga.dev]  # delete: some clusters ask for it where an owner reference is set (OwnerReferencesPermissionEnforcement)
   resources: [workflowactions]
   verbs: [get, list, watch, patch, delete]
+{{ include "kubesaga.catalogueRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status, workflowactions/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status, activities/status]
   verbs: [get, patch]
 - apiGroups: [kubesaga.dev]  # owner references that block the owner's deletion
   resources: [workflowruns/finalizers]
@@ -34,20 +35,27 @@
   verbs: [get]
 {{- end -}}
 
+{{- /* Reading Activities: also in the catalogue's namespace, where the operator serves none but the ones that it is given. */ -}}
+{{- define "kubesaga.catalogueRules" -}}
+- apiGroups: [kubesaga.dev]
+  resources: [activities]
+  verbs: [get, list, watch]
+{{- end -}}
+
 {{- /* What people may do; the operator alone writes the status, so no list here holds it for writing. */ -}}
 {{- define "kubesaga.viewRules" -}}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns, workflowactions]
+  resources: [workflows, workflowruns, workflowactions, activities]
   verbs: [get, list, watch]
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status, workflowactions/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status, activities/status]
   verbs: [get]
 {{- end -}}
 
 {{- define "kubesaga.editRules" -}}
 {{ include "kubesaga.viewRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns]
+  resources: [workflows, workflowruns, activities]
   verbs: [create, update, patch, delete]
 - apiGroups: [kubesaga.dev]  # a record of what was asked for: nobody changes it
   resources: [workflowactions]
@@ -57,7 +65,7 @@
 {{- define "kubesaga.adminRules" -}}
 {{ include "kubesaga.editRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns]
+  resources: [workflows, workflowruns, activities]
   verbs: [deletecollection]
 - apiGroups: [kubesaga.dev]
   resources: [workflowactions]

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from kubesaga.api.fields import ActivityName, Duration, Expression, Model
-from kubesaga.api.work import Work
+from kubesaga.api.work import INLINE, ActivityId, Work, one_of
 
 
 class Backoff(Model):
@@ -46,24 +46,24 @@ class ErrorStrategy(StrEnum):
     CONTINUE = "Continue"
 
 
+SKIP: Final = "skip"
+"""The fallback that does nothing (S106)."""
+
+
 class Fallback(Work):
     """What stands in for an activity that has failed for good (S123): nothing (`activity: skip`), or another deed."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": ["activity"]},
-                {"required": ["pod"]},
-                {"required": ["http"]},
-                {"required": ["handler"]},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=one_of("activity", "uses", *INLINE))
 
-    activity: Literal["skip"] | None = None
-    """skip: the activity counts as Skipped, and those that depend on it start."""
+    activity: ActivityId | None = None
+    """skip: the activity counts as Skipped, and those that depend on it start. Any other word: as `uses`."""
     retry: Retry | None = None
     """Trying the fallback again. Default: as activities are."""
+
+    @property
+    def skips(self) -> bool:
+        """Tell whether it does nothing."""
+        return self.activity == SKIP
 
 
 class ErrorHandling(Model):

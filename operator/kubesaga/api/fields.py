@@ -83,7 +83,8 @@ def _checked_quantity(value: Any) -> str:
     return str(value)
 
 
-def _matching(pattern: str, sentence: str) -> AfterValidator:
+def matching(pattern: str, sentence: str) -> AfterValidator:
+    """Return what holds a text against a pattern; `sentence` tells what is wrong with one that does not match."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -131,7 +132,7 @@ Time = Annotated[
 ActivityName = Annotated[
     str,
     Field(min_length=1, max_length=63),
-    _matching(
+    matching(
         ACTIVITY_NAME, "is not a name for an activity; start with a letter or _, go on with letters, digits, _ or -"
     ),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 63, "pattern": f"^{ACTIVITY_NAME}$"}),
@@ -139,13 +140,13 @@ ActivityName = Annotated[
 VariableName = Annotated[
     str,
     Field(min_length=1, max_length=63),
-    _matching(VARIABLE_NAME, "is not a name for a variable; start with a letter or _, go on with letters, digits or _"),
+    matching(VARIABLE_NAME, "is not a name for a variable; start with a letter or _, go on with letters, digits or _"),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 63, "pattern": f"^{VARIABLE_NAME}$"}),
 ]
 ObjectName = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    _matching(
+    matching(
         r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "is not a name of a Kubernetes object; use small letters, digits, - and ."
     ),
     WithJsonSchema(
@@ -155,9 +156,7 @@ ObjectName = Annotated[
 EnvName = Annotated[
     str,
     Field(min_length=1, max_length=255),
-    _matching(
-        r"[A-Za-z_][A-Za-z0-9_.-]*", "is not a name for an environment variable; use letters, digits, _, . and -"
-    ),
+    matching(r"[A-Za-z_][A-Za-z0-9_.-]*", "is not a name for an environment variable; use letters, digits, _, . and -"),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[A-Za-z_][A-Za-z0-9_.-]*$"}),
 ]
 Expression = Annotated[str, Field(min_length=1, max_length=4096)]

@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from kubesaga.api.action import Verb, WorkflowActionSpec
+from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
@@ -38,12 +39,13 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
         ("suspend", "triggers", "tracing", "logging")
     ),
     Activity: frozenset(
-        ("uses", "workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output",
-         "executor", "durability", "circuitBreaker", "bulkhead", "rateLimit")
+        ("workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output", "executor",
+         "durability")
     ),
-    Undo: frozenset(("uses", "workflow", "executor")),
-    ListedUndo: frozenset(("uses", "workflow", "executor")),
-    Fallback: frozenset(("uses", "workflow", "executor", "notify")),
+    ActivityTypeSpec: frozenset(("workflow", "sleep", "waitFor", "approval", "heartbeatTimeout", "executor", "durability")),
+    Undo: frozenset(("workflow", "executor")),
+    ListedUndo: frozenset(("workflow", "executor")),
+    Fallback: frozenset(("workflow", "executor", "notify")),
     Compensation: frozenset(("notification",)),
     WorkflowError: frozenset(("notification",)),
     HttpActivity: frozenset(("auth",)),
@@ -56,11 +58,6 @@ _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
     (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable")),
 }
 """The same for the words of an enumeration, by model and field."""
-
-_ADVICE: Final[Mapping[tuple[type[Model], str], str]] = {
-    (Fallback, "activity"): "is not skip, the only word here; write what stands in as pod, http or handler",
-}
-"""What is told of a word that is not one of those that a field takes, where the list of them would not help."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Location = tuple[str | int, ...]
@@ -77,6 +74,15 @@ def parse_workflow_spec(document: Any, path: str = "spec") -> WorkflowSpec:
         return WorkflowSpec.model_validate_json(json.dumps(document), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidSpec(_problems(WorkflowSpec, document, error, path)) from None
+
+
+def parse_activity_spec(document: Any, path: str = "spec") -> ActivityTypeSpec:
+    """Return the spec of an Activity. Raises InvalidSpec with everything that is wrong field by field."""
+    _check_json(document, path)
+    try:
+        return ActivityTypeSpec.model_validate_json(json.dumps(document), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidSpec(_problems(ActivityTypeSpec, document, error, path)) from None
 
 
 def parse_run_spec(document: Any, path: str = "spec") -> WorkflowRunSpec:
@@ -212,10 +218,6 @@ def _problem(model: type[Model], detail: ErrorDetails, path: str) -> Problem:
         if word in later:
             known = ", ".join(_expected(detail))
             return Problem(where, f"{word} is not supported by this version of Kubesaga, which knows {known}")
-    if detail["type"] == "literal_error" and (
-        told := _ADVICE.get((_model_at(model, location[:-1]), str(location[-1])))
-    ):
-        return Problem(where, f"{shown(detail['input'])} {told}")
     sentence = _SENTENCES.get(detail["type"])
     return Problem(where, sentence(detail) if sentence else detail["msg"])
 

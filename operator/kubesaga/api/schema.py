@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubesaga.api import action, run, workflow
+from kubesaga.api import action, activity, run, workflow
 from kubesaga.api.fields import Model
 from kubesaga.api.names import GROUP, VERSION
 
@@ -57,6 +57,12 @@ RESOURCES: Final = (
         spec=run.WorkflowRunSpec,
         status=run.WorkflowRunStatus,
         description="One execution of a Workflow. Its status is the only record of what happened.",
+    ),
+    Resource(
+        names=activity.resource_kind(),
+        spec=activity.ActivityTypeSpec,
+        status=activity.ActivityTypeStatus,
+        description="What many Workflows do in the same way: they name it in `uses`. Its breaker, bulkhead and rate limit hold for all of them.",
     ),
     Resource(
         names=action.resource_kind(),

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from kubesaga.api.fields import AnyValue, Duration, EnvName, Model, ObjectName, OpaqueObject, Quantity
+from kubesaga.api.fields import AnyValue, Duration, EnvName, Model, ObjectName, OpaqueObject, Quantity, matching
 
 
 class KeySelector(Model):
@@ -150,14 +150,33 @@ class Resources(Model):
     """What it may use at most; above its memory limit it is killed (OOMKilled)."""
 
 
-ONE_KIND: Final[dict[str, Any]] = {"oneOf": [{"required": ["pod"]}, {"required": ["http"]}, {"required": ["handler"]}]}
+ACTIVITY_ID: Final = r"[A-Za-z0-9_]([A-Za-z0-9_.:/-]*[A-Za-z0-9_])?"
+
+ActivityId = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    matching(ACTIVITY_ID, "is not the id of an Activity; use letters, digits, _, and between them -, ., : and /"),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{ACTIVITY_ID}$"}),
+]
+"""What `uses` names: an Activity's name, in which `:` may stand for `.`, or one of its aliases."""
+
+INLINE: Final = ("pod", "http", "handler")
+"""The ways to say oneself what is done."""
+
+
+def one_of(*names: str, or_none: bool = False) -> dict[str, Any]:
+    """Return the schema of an object that has exactly one of these fields; with `or_none`, at most one."""
+    choices: list[dict[str, Any]] = [{"required": [name]} for name in names]
+    return {"oneOf": [*choices, {"not": {"anyOf": list(choices)}}] if or_none else choices}
 
 
 class Work(Model):
-    """One thing to do: exactly one of `pod`, `http` and `handler`, and what it is given."""
+    """One thing to do: exactly one of `uses`, `pod`, `http` and `handler`, and what it is given."""
 
-    model_config = ConfigDict(json_schema_extra=ONE_KIND)
+    model_config = ConfigDict(json_schema_extra=one_of("uses", *INLINE))
 
+    uses: ActivityId | None = None
+    """The id of an Activity, of the run's namespace or of the operator's catalogue: it says what is done."""
     pod: PodActivity | None = None
     """Run one container to its end, in a pod of its own."""
     http: HttpActivity | None = None
@@ -165,7 +184,7 @@ class Work(Model):
     handler: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """The id of a Python function registered in the operator with `@kubesaga.activity(ID)`."""
     params: OpaqueObject | None = None
-    """The input of a pod (as KUBESAGA_PARAMS, JSON) or handler; may hold `${…}` anywhere. An http request has none."""
+    """The input of a pod (as KUBESAGA_PARAMS, JSON), of a handler, or of the Activity that is used; may hold `${…}` anywhere. An http request has none."""
     timeout: Duration | None = None
     """Longest time of one attempt, from its start in the status; a pod's start-up counts."""
     resources: Resources | None = None

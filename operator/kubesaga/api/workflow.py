@@ -20,8 +20,9 @@ from kubesaga.api.fields import (
     OpaqueObject,
     VariableName,
 )
-from kubesaga.api.limits import Concurrency
-from kubesaga.api.work import Resources, Work
+from kubesaga.api.guard_status import GuardsStatus
+from kubesaga.api.limits import Concurrency, Guarded
+from kubesaga.api.work import INLINE, Resources, Work, one_of
 
 MAX_ACTIVITIES = 500
 
@@ -65,8 +66,10 @@ class _Named(Model):
     """Unique in the Workflow, `finally` included, and not `skip`. `${activities.NAME.output}` reads what it yields."""
 
 
-class Activity(Work, _Named):
-    """One step: exactly one of `pod`, `http` and `handler`, and what stands around it."""
+class Activity(Work, Guarded, _Named):
+    """One step: at most one of `uses`, `pod`, `http` and `handler`, and what stands around it. With none it uses the Activity of its own name."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("uses", *INLINE, or_none=True))
 
     when: Expression | None = None
     """A CEL condition; where it is false the activity is Skipped, which satisfies those that depend on it."""
@@ -156,7 +159,7 @@ class WorkflowSpec(Model):
     """How many old revisions stay that no stored run names, beside those that one names and the current one. Not in a run's own spec."""
 
 
-class WorkflowStatus(Model):
+class WorkflowStatus(GuardsStatus):
     """What the operator found."""
 
     observed_generation: int | None = None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,8 +14,12 @@ from kubesaga.api.parsing import field_path, parse_action_spec, parse_run_spec, 
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cli.documents import Finding, Manifest
+from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.inputs import resolve_inputs
-from kubesaga.engine.validation import ExpressionChecker, problems_of, problems_of_run, warnings_of
+from kubesaga.engine.resolving import resolve, resolve_inside, works_of
+from kubesaga.engine.uses import NOTHING, Catalogue, Known, Uses
+from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
+from kubesaga.engine.validation_activity import known_of, warnings_of_activity
 from kubesaga.errors import InvalidSpec, Problem
 
 _FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -31,15 +35,19 @@ class Checked:
     findings: list[Finding] = field(default_factory=list)
     specs: dict[int, WorkflowSpec] = field(default_factory=dict)
     """The specs of the Workflows that can be read, by the place of their manifest."""
+    activities: Sequence[Known] = ()
+    """The Activities among the manifests."""
 
 
-def check(manifests: Sequence[Manifest], checker: ExpressionChecker) -> Checked:
-    """Check manifests, and runs against the Workflows among them that they name."""
-    checked = Checked()
+def check(manifests: Sequence[Manifest], checker: Evaluator) -> Checked:
+    """Check manifests: Workflows with the Activities among them that they use, and runs against the Workflows that they name."""
+    checked = Checked(activities=activities_in(manifests, checker))
     for number, manifest in enumerate(manifests):
         checked.findings += check_header(manifest)
         if manifest.kind == "Workflow":
             _check_workflow(number, manifest, checker, checked)
+        elif manifest.kind == "Activity":
+            checked.findings += _check_activity(manifest, checker, checked)
         elif manifest.kind == "WorkflowAction":
             checked.findings += _check_action(manifest)
     for manifest in manifests:
@@ -81,26 +89,62 @@ def name_fault(value: Any) -> str | None:
     return None
 
 
-def _check_workflow(number: int, manifest: Manifest, checker: ExpressionChecker, checked: Checked) -> None:
-    spec, findings = check_spec(manifest, manifest.value.get("spec"), "spec", checker)
+def _check_workflow(number: int, manifest: Manifest, checker: Evaluator, checked: Checked) -> None:
+    catalogue = catalogue_of(checked.activities, manifest.namespace, complete=False)
+    spec, _, findings = check_spec(manifest, manifest.value.get("spec"), "spec", checker, catalogue)
     checked.findings += findings
     if spec is not None:
         checked.specs[number] = spec
 
 
 def check_spec(
-    manifest: Manifest, document: Any, path: str, checker: ExpressionChecker
-) -> tuple[WorkflowSpec | None, list[Finding]]:
-    """Return a Workflow's spec that stands at a path of a manifest, None if it cannot be read; and what to tell of it."""
+    manifest: Manifest, document: Any, path: str, checker: Evaluator, catalogue: Catalogue, namespace: str = ""
+) -> tuple[WorkflowSpec | None, Uses, list[Finding]]:
+    """Return a Workflow's spec that stands at a path of a manifest, None if it cannot be read; what it uses; what to tell of it."""
     if document is None:
-        return None, [manifest.finding(Problem(path, "is required"))]
+        return None, NOTHING, [manifest.finding(Problem(path, "is required"))]
     try:
         spec = parse_workflow_spec(document, path)
     except InvalidSpec as error:
-        return None, [manifest.finding(problem) for problem in error.problems]
-    findings = [manifest.finding(problem) for problem in problems_of(spec, checker, path)]
-    findings += [manifest.finding(problem, warning=True) for problem in warnings_of(spec, path)]
-    return spec, findings
+        return None, NOTHING, [manifest.finding(problem) for problem in error.problems]
+    resolution = resolve(works_of(spec, path), catalogue, manifest.namespace or namespace, checker)
+    findings = [manifest.finding(problem) for problem in problems_of(spec, checker, path, resolution)]
+    warnings = [*resolution.elsewhere, *warnings_of(spec, path, resolution.uses)]
+    findings += [manifest.finding(problem, warning=True) for problem in warnings]
+    return spec, resolution.uses, findings
+
+
+def activities_in(manifests: Sequence[Manifest], checker: Evaluator) -> list[Known]:
+    """Return the Activities among manifests."""
+    return [
+        known_of(manifest.namespace, manifest.name, manifest.value.get("spec"), checker)
+        for manifest in manifests
+        if manifest.kind == "Activity"
+    ]
+
+
+def catalogue_of(activities: Sequence[Known], namespace: str, *, complete: bool) -> Catalogue:
+    """Return the Activities for Workflows of a namespace. Without a cluster nobody says which one is the operator's catalogue:
+
+    those without a namespace are taken to be in that of the Workflow, and those of a single other one for the catalogue.
+    """
+    others = {known.namespace for known in activities} - {"", namespace}
+    placed = [replace(known, namespace=known.namespace or namespace) for known in activities]
+    return Catalogue(placed, shared=others.pop() if len(others) == 1 else "", complete=complete)
+
+
+def _check_activity(manifest: Manifest, checker: Evaluator, checked: Checked) -> list[Finding]:
+    if manifest.value.get("spec") is None:
+        return [manifest.finding(Problem("spec", "is required"))]
+    known = known_of(manifest.namespace, manifest.name, manifest.value["spec"], checker)
+    findings = [manifest.finding(problem) for problem in known.problems]
+    if known.spec is not None:
+        catalogue = catalogue_of(checked.activities, manifest.namespace, complete=False)
+        resolution = resolve_inside(known.spec, catalogue, manifest.namespace, checker)
+        findings += [manifest.finding(problem) for problem in resolution.problems]
+        warnings = [*resolution.elsewhere, *warnings_of_activity(known.spec)]
+        findings += [manifest.finding(problem, warning=True) for problem in warnings]
+    return findings
 
 
 def check_run_spec(manifest: Manifest) -> tuple[WorkflowRunSpec | None, list[Finding]]:
@@ -126,12 +170,13 @@ def _check_action(manifest: Manifest) -> list[Finding]:
     return []
 
 
-def _check_run(manifest: Manifest, manifests: Sequence[Manifest], checker: ExpressionChecker, checked: Checked) -> None:
+def _check_run(manifest: Manifest, manifests: Sequence[Manifest], checker: Evaluator, checked: Checked) -> None:
     spec, findings = check_run_spec(manifest)
     checked.findings += findings
     workflow: WorkflowSpec | None = None
     if spec is not None and spec.workflow_spec is not None:
-        workflow, findings = check_spec(manifest, spec.workflow_spec, "spec.workflowSpec", checker)
+        catalogue = catalogue_of(checked.activities, manifest.namespace, complete=False)
+        workflow, _, findings = check_spec(manifest, spec.workflow_spec, "spec.workflowSpec", checker, catalogue)
         checked.findings += findings
     elif spec is not None and spec.workflow_ref is not None:
         workflow = _workflow_of(manifest, spec.workflow_ref.name, manifests, checked)

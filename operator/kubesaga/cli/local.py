@@ -17,7 +17,7 @@ import signal
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,19 +30,20 @@ from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.guards import Guards
 from kubesaga.controller.loader import Loader
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.compiling import kind_of
+from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Kind
 from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.validation_deeds import spots_of
+from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.uses import NOTHING, Catalogue, Uses
 from kubesaga.executors.base import Executor, Wake
-from kubesaga.main.process import SystemClock, limits_of
+from kubesaga.main.process import SystemClock, limits_of, operator_limits_of
 from kubesaga.settings import Settings
-from kubesaga.testing.unguarded import open_ledger
 
 if TYPE_CHECKING:
     from kubesaga.executors.processes import ProcessExecutor
@@ -67,6 +68,10 @@ class Plan:
     spec: WorkflowSpec
     inputs: Mapping[str, Any]
     event: str | None = None
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """The Activities of the files."""
+    uses: Uses = NOTHING
+    """Those among them that it uses."""
 
     @property
     def key(self) -> RunKey:
@@ -87,7 +92,8 @@ class Plan:
     @property
     def kinds(self) -> set[Kind]:
         """What kinds of activities, undos and fallbacks there are."""
-        return {kind_of(spot.work) for spot in spots_of(self.spec, "spec") if not spot.skips}
+        deeds = compile_definition(self.workflow, self.spec, self.uses).deeds.values()
+        return {step.kind for deed in deeds for step in (deed, deed.rejected) if step is not None}
 
     def run_spec(self) -> dict[str, Any]:
         """Return the WorkflowRun's spec on the wire."""
@@ -123,14 +129,18 @@ class LocalWorld:
         async with AsyncExitStack() as stack:
             queue: Queue
             executors = await self._executors(stack, lambda key: queue.add(key))
-            definitions = Definitions(self._read_workflow, MemoryRevisions(), self._evaluator)
+            definitions = Definitions(
+                self._read_workflow, MemoryRevisions(), self._evaluator, self._read_activities
+            )  # fmt: skip
+            guards = Guards(None, clock, on_change=lambda _key: queue.add(plan.key))
+            ledger = Ledger(operator_limits_of(self._settings), guards, lambda key: queue.add(key))
             reconciler = Reconciler(
                 Loader(
                     self._records, definitions, executors, NoActions(), namespace_ending=_never,
                     worker=secrets.token_hex(4), limits=limits_of(self._settings),
                 ),
                 self._records, Actuator(executors, NoActions()), Announcer(),
-                evaluator=self._evaluator, ledger=open_ledger(lambda key: queue.add(key)), clock=clock,
+                evaluator=self._evaluator, ledger=ledger, clock=clock,
             )  # fmt: skip
             queue = Queue(reconciler.process, clock, workers=1, jitter=random.random)
             self._queue = queue
@@ -169,6 +179,9 @@ class LocalWorld:
     async def _read_workflow(self, namespace: str, name: str) -> dict[str, Any] | None:
         known = (namespace, name) == (self._plan.namespace, self._plan.workflow)
         return dict(self._plan.document) if known else None
+
+    async def _read_activities(self, _: str) -> Catalogue:
+        return self._plan.catalogue
 
     # --- what carries activities out --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
@@ -15,13 +15,24 @@ from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
 from kubesaga.api.parsing import parse_run_spec
 from kubesaga.api.run import WorkflowRunSpec
+from kubesaga.api.work import Work
 from kubesaga.api.workflow import Activity, WorkflowSpec
-from kubesaga.cli.checking import check_header, check_run_spec, check_spec, input_problems, name_fault
+from kubesaga.cli.checking import (
+    activities_in,
+    catalogue_of,
+    check_header,
+    check_run_spec,
+    check_spec,
+    input_problems,
+    name_fault,
+)
 from kubesaga.cli.documents import Finding, Manifest, read_manifests, read_text
 from kubesaga.cli.inputs import merged_inputs, typed_inputs
 from kubesaga.cli.local import Plan
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
+from kubesaga.engine.compiling import work_of
 from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.uses import Uses, named_by, works_in
 from kubesaga.engine.validation import problems_of_run
 from kubesaga.engine.validation_deeds import Spot, spots_of
 from kubesaga.errors import InvalidSpec, Problem
@@ -78,21 +89,28 @@ def plan_of(wanted: Wanted, evaluator: Evaluator, registry: Registry) -> Plan:
     """Return the plan. Raises Refused."""
     if wanted.name is not None and (fault := name_fault(wanted.name)):
         raise Refused([f"--name: {fault}"])
-    chosen = _choose(_manifests(wanted.files), wanted)
+    manifests = _manifests(wanted.files)
+    chosen = _choose(manifests, wanted)
     findings = check_header(chosen.manifest)
-    spec, of_spec = check_spec(chosen.manifest, chosen.document, chosen.path, evaluator)
+    for manifest in manifests:
+        findings += check_header(manifest) if manifest.kind == "Activity" else []
+    namespace = chosen.manifest.namespace or DEFAULT_NAMESPACE
+    catalogue = catalogue_of(activities_in(manifests, evaluator), namespace, complete=True)
+    spec, uses, of_spec = check_spec(
+        chosen.manifest, chosen.document, chosen.path, evaluator, catalogue, namespace
+    )  # fmt: skip
     findings += of_spec
     run = WorkflowRunSpec()
     if chosen.run is not None:
         run, of_run = _run_spec(chosen.run, chosen.manifest)
         findings += of_run
     if spec is not None:
-        obstacles = _cannot_run_here(spec, chosen.path, wanted, registry)
+        obstacles = _cannot_run_here(spec, uses, chosen.path, wanted, registry)
         findings += [chosen.manifest.finding(problem) for problem in obstacles]
     problems = [str(finding) for finding in findings if not finding.warning]
     if problems or spec is None:
         raise Refused(problems)
-    return _planned(wanted, chosen, spec, run)
+    return replace(_planned(wanted, chosen, spec, run), catalogue=catalogue, uses=uses)
 
 
 def _planned(wanted: Wanted, chosen: _Chosen, spec: WorkflowSpec, run: WorkflowRunSpec) -> Plan:
@@ -183,26 +201,45 @@ def _member(value: Any, path: str) -> Any:
 # --- what only a cluster has ----------------------------------------------------------------------------------------
 
 
-def _cannot_run_here(spec: WorkflowSpec, path: str, wanted: Wanted, registry: Registry) -> Iterator[Problem]:
+def _cannot_run_here(
+    spec: WorkflowSpec, uses: Uses, path: str, wanted: Wanted, registry: Registry
+) -> Iterator[Problem]:
+    told: set[Problem] = set()
     for spot in spots_of(spec, path):
-        yield from _obstacles(spot, wanted, registry)
+        for work, where in _works(spot, uses):
+            for problem in _obstacles(work, where, _shown(spot), wanted, registry):
+                if problem not in told:
+                    yield problem
+                told.add(problem)
 
 
-def _obstacles(spot: Spot, wanted: Wanted, registry: Registry) -> Iterator[Problem]:
-    work = spot.work
+def _works(spot: Spot, uses: Uses) -> Iterator[tuple[Work, str]]:
+    """Yield what a deed comes to, with where it is written down in the Workflow; of an Activity also what that does besides."""
+    named, used = named_by(spot.work), uses.of(spot.work)
+    if named is None or used is None:
+        yield spot.work, spot.path
+        return
+    where = f"{spot.path}.{named[1]}"
+    yield work_of(used.spec), where
+    for _, work in works_in(used.spec):
+        inner = uses.of(work, used.namespace)
+        yield work if inner is None else work_of(inner.spec), where
+
+
+def _obstacles(work: Work, path: str, shown: str, wanted: Wanted, registry: Registry) -> Iterator[Problem]:
     if work.handler is not None and registry.find(work.handler) is None:
         known = ", ".join(registry) or "none"
         told = f"no handler {work.handler} is registered (there are: {known}); name its module: --handlers MODULE"
-        yield Problem(f"{spot.path}.handler", told)
+        yield Problem(f"{path}.handler", told)
     if work.pod is None:
         return
     if not wanted.pods_run:
-        told = f"{_shown(spot)} is a pod; without a cluster it runs only as a local process: --pods local"
-        yield Problem(f"{spot.path}.pod", told)
+        told = f"{shown} is a pod; without a cluster it runs only as a local process: --pods local"
+        yield Problem(f"{path}.pod", told)
         return
     from kubesaga.executors.processes import why_not_local
 
-    yield from why_not_local(Activity.model_construct(name="", pod=work.pod), spot.path)  # it looks at the pod alone
+    yield from why_not_local(Activity.model_construct(name="", pod=work.pod), path)  # it looks at the pod alone
 
 
 def _shown(spot: Spot) -> str:

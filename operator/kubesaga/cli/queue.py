@@ -76,8 +76,9 @@ def queue(
 async def _look(
     kubeconfig: str | None, context: str | None, namespace: str | None, *, all_namespaces: bool
 ) -> tuple[_Seen, list[Outlook]]:
-    from kubesaga.controller.inventory import key_of, limits_in
+    from kubesaga.controller.inventory import key_of
     from kubesaga.controller.kube_records import LIVE
+    from kubesaga.controller.live_limits import limits_in
     from kubesaga.controller.loader import run_of
     from kubesaga.engine.outlook import outlooks
     from kubesaga.engine.standing import standing_of

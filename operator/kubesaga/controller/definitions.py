@@ -12,16 +12,23 @@ from kubesaga.api.canonical import revision_name
 from kubesaga.api.names import WORKFLOW_LABEL, label_value
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.reasons import Reason
+from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.controller.pins import Pins
+from kubesaga.controller.reading import FreshReads
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.resolving import Resolution, resolve, works_of
 from kubesaga.engine.snapshot import Run, Unusable
+from kubesaga.engine.uses import Catalogue, size_of, split_uses, with_uses
 from kubesaga.engine.validation import problems_of
-from kubesaga.errors import DefinitionMissing, InvalidSpec
+from kubesaga.errors import DefinitionMissing, InvalidSpec, Problem
 
 _KEPT: Final = 512
+
+MAX_REVISION_BYTES: Final = 1024 * 1024
+"""Largest content of a revision, as JSON: etcd refuses objects of about 1.5 MiB."""
 
 Spec = dict[str, Any]
 
@@ -40,18 +47,35 @@ ReadWorkflow = Callable[[str, str], Awaitable[Spec | None]]
 """Returns the spec of a Workflow as it is now, by namespace and name; None if there is none."""
 
 
+ReadActivities = Callable[[str], Awaitable[Catalogue]]
+"""Returns the Activities that runs of a namespace may use, as they are now."""
+
+
+async def _no_activities(_: str) -> Catalogue:
+    return Catalogue()
+
+
 class Definitions:
     """Resolves runs to definitions. Compiled ones are kept by revision: a thousand runs share one."""
 
-    def __init__(self, read_workflow: ReadWorkflow, revisions: Revisions, evaluator: Evaluator) -> None:
-        self._read_workflow = read_workflow
+    def __init__(
+        self,
+        read_workflow: ReadWorkflow,
+        revisions: Revisions,
+        evaluator: Evaluator,
+        read_activities: ReadActivities = _no_activities,
+    ) -> None:
+        self._workflows = FreshReads[tuple[str, str], Spec | None](lambda key: read_workflow(*key))
+        self._read_activities = read_activities
         self._revisions = revisions
         self._evaluator = evaluator
+        self.users: set[RunKey] = set()
+        """The Workflows that use Activities, or mean to."""
         self.pins = Pins()
         """The revisions that passes under way rely on; `release` ends that."""
         self._compiled: OrderedDict[tuple[str, str], Definition] = OrderedDict()
-        self._reading: dict[tuple[str, str], asyncio.Future[Spec | None]] = {}
-        self._next: dict[tuple[str, str], asyncio.Future[Spec | None]] = {}
+        self._with_uses: OrderedDict[tuple[str, str], WorkflowSpec] = OrderedDict()
+        """Specs that use Activities, by what would be their revision if they did not."""
 
     async def of_run(self, run: Run) -> tuple[Definition | Unusable, str | None]:
         """Return what a run works from and the name of that revision, or why it has nothing to work from."""
@@ -63,7 +87,7 @@ class Definitions:
             told = "spec: name a Workflow in workflowRef, or write one into workflowSpec"
             return Unusable(reason=Reason.INVALID_SPEC, message=told), None
         name = run.spec.workflow_ref.name
-        spec = await self._workflow(run.key.namespace, name)
+        spec = await self._workflows.read((run.key.namespace, name))
         if spec is None:
             told = f"spec.workflowRef.name: there is no Workflow {name!r} in namespace {run.key.namespace!r}"
             return Unusable(reason=Reason.WORKFLOW_NOT_FOUND, message=told), None
@@ -86,35 +110,69 @@ class Definitions:
                 document = await self._revisions.read(namespace, revision)
             except DefinitionMissing as error:
                 return Unusable(reason=Reason.REVISION_NOT_FOUND, message=str(error)), None
-            definition = compile_definition(name, parse_workflow_spec(document))
+            spec, uses = split_uses(document, namespace)
+            definition = compile_definition(name, parse_workflow_spec(spec), uses)
             self._keep(namespace, revision, definition)
         return definition, revision
-
-    async def check(self, name: str, document: Any) -> Definition:
-        """Return the definition of a document; name "": it stands in a run. Raises InvalidSpec with all that is wrong."""
-        path = "spec" if name else "spec.workflowSpec"
-        spec = parse_workflow_spec(document, path)
-        problems = await asyncio.to_thread(problems_of, spec, self._evaluator, path)
-        if problems:
-            raise InvalidSpec(problems)
-        return compile_definition(name, spec)
 
     async def pin(
         self, namespace: str, owner: str, name: str, document: Spec, *, run: RunKey | None = None
     ) -> tuple[Definition, str]:
         """Return the definition of a document and the name of its revision, which is there when this returns.
 
-        For a `run` it stays there until `pins.release`, and then as long as the run names it.
-        Raises InvalidSpec before anything is stored: what is not valid leaves nothing behind.
+        name "": the document stands in a run. For a `run` the revision stays there until `pins.release`, and then as long
+        as the run names it.
+        Raises InvalidSpec, with all that is wrong, before anything is stored: what is not valid leaves nothing behind.
         """
         revision = revision_name(owner, document)
         definition = self._compiled.get((namespace, revision))
         if definition is None:
-            definition = await self.check(name, document)
+            definition, document = await self._define(namespace, owner, name, document, revision)
+            revision = revision_name(owner, document)
         self.pins.pin(namespace, revision, run)
         await self._revisions.ensure(namespace, owner, document, {WORKFLOW_LABEL: label_value(name)} if name else {})
         self._keep(namespace, revision, definition)
         return definition, revision
+
+    async def _define(
+        self, namespace: str, owner: str, name: str, document: Spec, alone: str
+    ) -> tuple[Definition, Spec]:
+        """Return the definition of a document, and the content of its revision: with the Activities as they are now.
+
+        `alone` is what its revision is called where it uses none.
+        """
+        path, key = "spec" if name else "spec.workflowSpec", (namespace, alone)
+        spec = self._with_uses.get(key) or parse_workflow_spec(document, path)
+        works = works_of(spec, path)
+        resolution = Resolution(namespace=namespace)
+        self._note_user(namespace, name, key, spec if works else None)
+        if works:
+            catalogue = await self._read_activities(namespace)
+            resolution = await asyncio.to_thread(resolve, works, catalogue, namespace, self._evaluator)
+            content = with_uses(document, resolution.uses)
+            known = self._compiled.get((namespace, revision_name(owner, content)))
+            if known is not None and not resolution.problems:
+                return known, content
+            document = content
+        problems = await asyncio.to_thread(problems_of, spec, self._evaluator, path, resolution)
+        if not problems and works and (size := size_of(document)) > MAX_REVISION_BYTES:
+            told = f"is {size:,} bytes as JSON with the Activities that it uses; at most {MAX_REVISION_BYTES:,} are allowed"
+            problems = [Problem(path, told)]
+        if problems:
+            raise InvalidSpec(problems)
+        return compile_definition(name, spec, resolution.uses), document
+
+    def _note_user(self, namespace: str, name: str, key: tuple[str, str], spec: WorkflowSpec | None) -> None:
+        """Keep in mind that a Workflow uses Activities, or (`spec` is None) that it does not."""
+        user = RunKey(namespace=namespace, name=name)
+        if spec is None:
+            self.users.discard(user)
+            return
+        if name:
+            self.users.add(user)
+        self._with_uses[key] = spec
+        while len(self._with_uses) > _KEPT:
+            self._with_uses.popitem(last=False)
 
     async def _current(
         self, run: Run, owner: str, name: str, document: Spec
@@ -124,23 +182,6 @@ class Definitions:
         except InvalidSpec as error:
             where = f"Workflow {name}: " if name else ""
             return Unusable(reason=Reason.INVALID_SPEC, message=f"{where}{error}"), None
-
-    async def _workflow(self, namespace: str, name: str) -> Spec | None:
-        """Read a Workflow, once for all runs that ask in the meantime, but never by a read that began before they asked."""
-        key = (namespace, name)
-        if key not in self._next:
-            self._next[key] = asyncio.ensure_future(self._read_after(self._reading.get(key), key))
-        return await asyncio.shield(self._next[key])
-
-    async def _read_after(self, before: asyncio.Future[Spec | None] | None, key: tuple[str, str]) -> Spec | None:
-        if before is not None:
-            await asyncio.wait({before})
-        reading = self._reading[key] = self._next.pop(key)
-        try:
-            return await self._read_workflow(*key)
-        finally:
-            if self._reading.get(key) is reading:
-                del self._reading[key]
 
     def _keep(self, namespace: str, revision: str, definition: Definition) -> None:
         self._compiled[(namespace, revision)] = definition

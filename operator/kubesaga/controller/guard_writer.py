@@ -63,7 +63,12 @@ class GuardWriter:
     """Writes the records that were touched."""
 
     def __init__(
-        self, client: KubeClient, clock: Clock, *, stored: Callable[[list[GuardKey]], None], post: Post | None = None
+        self,
+        client: KubeClient | None,
+        clock: Clock,
+        *,
+        stored: Callable[[list[GuardKey]], None],
+        post: Post | None = None,
     ) -> None:
         """`stored` is told which guards have more begins reserved now."""
         self._client = client
@@ -181,6 +186,7 @@ class GuardWriter:
 
     async def _patch(self, record: GuardRecord, body: Object, patch: dict[str, Any]) -> Object:
         version = body["metadata"]["resourceVersion"]
+        assert self._client is not None, "see `_read`"
         return await self._client.merge_patch(
             RESOURCES[record.owner.kind], record.owner.namespace, record.owner.name,
             {"metadata": {"resourceVersion": version}, "status": patch}, subresource="status",
@@ -188,6 +194,7 @@ class GuardWriter:
 
     async def _read(self, line: _Line) -> Object | None:
         record = line.record
+        assert self._client is not None, "without a client nothing is ever touched"
         try:
             body = await self._client.get(RESOURCES[record.owner.kind], record.owner.namespace, record.owner.name)
         except errors.NotFound:

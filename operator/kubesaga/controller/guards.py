@@ -42,14 +42,18 @@ class Guards:
 
     def __init__(
         self,
-        client: KubeClient,
+        client: KubeClient | None,
         clock: Clock,
         *,
         on_change: Callable[[GuardKey], None],
         post: Post | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """`on_change`: calls of this key may fare differently now. It may be called within any other call: it only notes."""
+        """`client` None: nothing is stored. `on_change`: calls of this key may fare differently now.
+
+        It may be called within any other call: it only notes.
+        """
+        self._stores = client is not None
         self._clock = clock
         self._on_change = on_change
         self._metrics = metrics
@@ -280,7 +284,7 @@ class Guards:
         whole = replace(owner, activity="") if owner.activity else owner
         record = self._records.get(whole)
         if record is None:
-            record = self._records[whole] = GuardRecord(owner=whole)
+            record = self._records[whole] = GuardRecord(owner=whole, gone=not self._stores)
         return record
 
     def _guard(self, key: GuardKey, default: GuardSettings | None, now: datetime) -> Guard:

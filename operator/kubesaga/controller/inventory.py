@@ -10,17 +10,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kubesaga.api.limits import Concurrency
-from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.kube_records import LIVE, KubeRecords
+from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import run_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.standing import standing_of
-from kubesaga.errors import InvalidSpec
 from kubesaga.kube.client import KubeClient, Selection
-from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS
+from kubesaga.kube.resources import ACTIVITIES, WORKFLOW_RUNS, WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
@@ -29,20 +27,34 @@ class Inventory:
     """Lists once."""
 
     def __init__(
-        self, client: KubeClient, records: KubeRecords, ledger: Ledger, *, namespaces: Sequence[str], clock: Clock
+        self,
+        client: KubeClient,
+        records: KubeRecords,
+        ledger: Ledger,
+        limits: LiveLimits,
+        *,
+        namespaces: Sequence[str],
+        catalogue: str,
+        clock: Clock,
     ) -> None:
+        """`catalogue`: a namespace whose Activities are used too; "" for none."""
         self._client = client
         self._records = records
         self._ledger = ledger
+        self._limits = limits
+        self._catalogue = catalogue
         self._namespaces: Sequence[str | None] = namespaces or (None,)
         self._clock = clock
 
     async def take(self, add: Callable[[RunKey], None]) -> int:
-        """Take in all Workflows and live runs; have each run looked at (`add`). Returns how many runs there are."""
+        """Take in all limits and live runs; have each run looked at (`add`). Returns how many runs there are."""
         for namespace in self._namespaces:
-            listing = await self._client.list(WORKFLOWS, Selection(namespace=namespace))
-            for body in listing.items:
-                note_workflow(self._ledger, body["metadata"], body.get("spec") or {}, self._clock)
+            for body in (await self._client.list(WORKFLOWS, Selection(namespace=namespace))).items:
+                self._limits.workflow(body)
+        beside = [self._catalogue] if self._catalogue and None not in self._namespaces else []
+        for namespace in dict.fromkeys((*self._namespaces, *beside)):
+            for body in (await self._client.list(ACTIVITIES, Selection(namespace=namespace))).items:
+                self._limits.activity(body)
         count = 0
         for namespace in self._namespaces:
             # From etcd, not from the server's cache: the last write of whoever led before must be in it.
@@ -63,21 +75,6 @@ class Inventory:
             return
         if standing is not None:
             self._ledger.put(standing, self._clock.now())
-
-
-def note_workflow(ledger: Ledger, metadata: Mapping[str, Any], spec: Mapping[str, Any], clock: Clock) -> None:
-    """Take in how a Workflow limits itself now. One that is not valid says nothing: what it said before holds."""
-    try:
-        concurrency = limits_in(spec)
-    except InvalidSpec:
-        return
-    ledger.configure(metadata["namespace"], metadata["name"], concurrency, clock.now())
-
-
-def limits_in(spec: Mapping[str, Any]) -> Concurrency | None:
-    """Return the limits in a Workflow's spec. Raises InvalidSpec."""
-    given = spec.get("concurrency")
-    return None if given is None else parse_workflow_spec(dict(spec)).concurrency
 
 
 def key_of(metadata: Mapping[str, Any]) -> RunKey:

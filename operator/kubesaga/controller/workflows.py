@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from kubesaga.api.conditions import with_condition
@@ -13,17 +14,22 @@ from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.inventory import note_workflow
+from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.uses import NOTHING, Uses
 from kubesaga.engine.validation import warnings_of
-from kubesaga.errors import InvalidSpec
+from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
+
+_OWN: Final = ("observedGeneration", "currentRevision", "conditions")
+"""What of the status is ours; the rest is of others."""
+
+_AGAIN: Final = timedelta(seconds=60)
 
 _TOLD: Final = 10
 """How many warnings stand in the condition; `kubesaga lint` tells all."""
@@ -32,9 +38,9 @@ _TOLD: Final = 10
 class WorkflowReconciler:
     """Takes one Workflow at a time. Its status is written only when it changes."""
 
-    def __init__(self, client: KubeClient, definitions: Definitions, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, client: KubeClient, definitions: Definitions, limits: LiveLimits, clock: Clock) -> None:
         self._client = client
-        self._ledger = ledger
+        self._limits = limits
         self._definitions = definitions
         self._clock = clock
 
@@ -43,15 +49,18 @@ class WorkflowReconciler:
         try:
             body = await self._client.get(WORKFLOWS, key.namespace, key.name)
         except errors.NotFound:
+            self._definitions.users.discard(key)
+            self._limits.workflow_gone(key)
             return None
         if "deletionTimestamp" in body["metadata"]:
             return None
-        note_workflow(self._ledger, body["metadata"], body.get("spec") or {}, self._clock)
-        old = body.get("status") or {}
+        self._limits.workflow(body)
+        old = {name: value for name, value in (body.get("status") or {}).items() if name in _OWN}
         status = await self._status(body, old)
         patch = merge_patch(old, status.wire())
+        again = self._next_look(key, status)
         if not patch:
-            return None
+            return again
         version = body["metadata"]["resourceVersion"]
         try:
             await self._client.merge_patch(
@@ -60,18 +69,28 @@ class WorkflowReconciler:
             )  # fmt: skip
         except (errors.Conflict, errors.NotFound):
             return self._clock.now()
-        return None
+        return again
+
+    def _next_look(self, key: RunKey, status: WorkflowStatus) -> datetime | None:
+        """A Workflow that lacks an Activity is looked at when that comes, and now and then: its namespace may not be watched."""
+        lacks = key in self._definitions.users and any(
+            one.type == "Stalled" and one.status == "True" for one in status.conditions
+        )
+        return self._clock.now() + _AGAIN if lacks else None
 
     async def _status(self, body: dict[str, Any], document: dict[str, Any]) -> WorkflowStatus:
         metadata = body["metadata"]
-        known = {name: document[name] for name in ("conditions", "currentRevision") if name in document}
-        old = WorkflowStatus.model_validate(known)
+        old = WorkflowStatus.model_validate(document)
         revision = old.current_revision
         try:
             definition, revision = await self._definitions.pin(
                 metadata["namespace"], metadata["name"], metadata["name"], body.get("spec") or {}
             )
-            good, reason, message = True, Reason.VALID, await asyncio.to_thread(verdict_of, definition.spec)
+            good, reason, message = (
+                True,
+                Reason.VALID,
+                await asyncio.to_thread(verdict_of, definition.spec, definition.uses),
+            )
         except InvalidSpec as error:
             good, reason, message = False, Reason.INVALID_SPEC, str(error)
             _log.warning("Workflow %s/%s is not valid: %s", metadata["namespace"], metadata["name"], error)
@@ -84,10 +103,14 @@ class WorkflowReconciler:
         return WorkflowStatus(observed_generation=generation, current_revision=revision, conditions=conditions)
 
 
-def verdict_of(spec: WorkflowSpec) -> str:
+def verdict_of(spec: WorkflowSpec, uses: Uses = NOTHING) -> str:
     """Return the message of a valid Workflow's condition: that it is valid, and what is probably not meant."""
-    warnings = warnings_of(spec)
-    told = [REASON_TEXT[Reason.VALID], *(f"Warning: {problem}." for problem in warnings[:_TOLD])]
+    return sentence_of(REASON_TEXT[Reason.VALID], warnings_of(spec, uses=uses))
+
+
+def sentence_of(valid: str, warnings: Sequence[Problem]) -> str:
+    """Return the message of a valid object's condition."""
+    told = [valid, *(f"Warning: {problem}." for problem in warnings[:_TOLD])]
     if len(warnings) > _TOLD:
         told.append(f"There are {len(warnings) - _TOLD} more warnings.")
     return " ".join(told)

@@ -4,34 +4,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.failure import Compensation, ErrorHandling, ErrorStrategy, Fallback, ListedUndo, Retry, Undo
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
 from kubesaga.api.work import EnvVar, ResourceList, Resources, Work
 from kubesaga.api.workflow import Activity, WorkflowSpec
-from kubesaga.engine.definition import Definition, Kind, Step, Undoing, deeds_of
+from kubesaga.engine.definition import Definition, Kind, Step, Undoing, Use, deeds_of
 from kubesaga.engine.expressions import expressions_in
+from kubesaga.engine.guarding import GuardOwner, settings_of
 from kubesaga.engine.retries import policy_of
+from kubesaga.engine.uses import NOTHING, Used, Uses
 
 
-def compile_definition(name: str, spec: WorkflowSpec) -> Definition:
-    """Return the definition of a valid spec (see `validation.problems_of`)."""
+def compile_definition(name: str, spec: WorkflowSpec, uses: Uses = NOTHING) -> Definition:
+    """Return the definition of a valid spec (see `validation.problems_of`) and of the Activities that it uses."""
+    source = _Source(name=name, spec=spec, uses=uses)
     needs = needs_of(spec.activities)
     listed = {undo.for_: undo for undo in _listed(spec) if undo.for_ is not None}
     main = tuple(
-        _step(activity, spec, needs[activity.name], undo=activity.compensation or listed.get(activity.name))
+        _step(activity, source, needs[activity.name], undo=activity.compensation or listed.get(activity.name))
         for activity in spec.activities
     )
-    final = tuple(_step(activity, spec, (), final=True) for activity in spec.finally_)
-    undoing = _undoing(spec)
+    final = tuple(_step(activity, source, (), final=True) for activity in spec.finally_)
+    undoing = _undoing(source)
     undos = (*(step.undo for step in main if step.undo is not None), *undoing.loose)
     deeds = deeds_of((*main, *final), undos)
     return Definition(
         name=name, spec=spec, steps={step.name: step for step in (*main, *final)}, main=main, final=final, undos=undos,
         deeds=deeds, outputs=spec.outputs, timeout=parse_duration(spec.timeout) if spec.timeout else None,
-        strategy=_run_strategy(spec), undoing=undoing,
+        strategy=_run_strategy(spec), undoing=undoing, uses=uses,
         has_expressions=any(map(_has_expressions, deeds.values())) or next(expressions_in(_of_run(spec)), None) is not None,
     )  # fmt: skip
 
@@ -40,6 +45,7 @@ def kind_of(work: Work) -> Kind:
     """Return the one kind that valid work has."""
     if work.pod is not None:
         return Kind.POD
+    assert work.http is not None or work.handler is not None, "what it uses has been put in its place"
     return Kind.HTTP if work.http is not None else Kind.HANDLER
 
 
@@ -73,39 +79,101 @@ def _merged_list(own: ResourceList | None, default: ResourceList | None) -> Reso
     return ResourceList(cpu=own.cpu or default.cpu, memory=own.memory or default.memory)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What a definition is made of."""
+
+    name: str
+    spec: WorkflowSpec
+    uses: Uses
+
+    @property
+    def default(self) -> ErrorHandling:
+        """What holds for all activities."""
+        given = self.spec.error_handling.activity_error if self.spec.error_handling is not None else None
+        return given or ErrorHandling()
+
+
 def _step(
-    activity: Activity, spec: WorkflowSpec, needs: tuple[str, ...], *, final: bool = False, undo: Undo | None = None
+    activity: Activity, source: _Source, needs: tuple[str, ...], *, final: bool = False, undo: Undo | None = None
 ) -> Step:
-    name = activity.name
-    own, default = activity.error_handling or ErrorHandling(), _default(spec)
+    own, default = activity.error_handling or ErrorHandling(), source.default
     fallback = own.fallback or default.fallback
+    used = source.uses.of(activity)
+    of_activity = undo is None and used is not None and not final
+    if of_activity and used is not None:
+        undo = used.spec.compensation
+    name = activity.name
     return Step(
         name=name, needs=needs, when=activity.when, set=activity.set, final=final,
-        strategy=own.strategy or default.strategy or _run_strategy(spec),
-        skippable=fallback is not None and fallback.activity == "skip",
-        fallback=_deed(name, Deed.FALLBACK, fallback, spec, final=final) if fallback and not fallback.activity else None,
-        undo=_deed(name, Deed.UNDO, undo, spec) if undo is not None else None,
-        **_of_work(activity, own.retry, spec),
+        strategy=own.strategy or default.strategy or _run_strategy(source.spec),
+        skippable=fallback is not None and fallback.skips,
+        fallback=_deed(name, Deed.FALLBACK, fallback, source, final=final) if fallback and not fallback.skips else None,
+        undo=_deed(name, Deed.UNDO, undo, source, of=used if of_activity else None) if undo is not None else None,
+        **_rejected(activity, used, source, final=final), **_of_work(activity, own.retry, source),
     )  # fmt: skip
 
 
-def _deed(name: str, deed: Deed, given: Undo | Fallback, spec: WorkflowSpec, *, final: bool = False) -> Step:
-    return Step(name=name, deed=deed, final=final, **_of_work(given, given.retry, spec))
+def _deed(
+    name: str, deed: Deed, given: Undo | Fallback, source: _Source, *, final: bool = False, of: Used | None = None
+) -> Step:
+    """Return an undo or a fallback; `of` is the Activity that says that it is done, if the Workflow does not."""
+    where = of.namespace if of is not None else None
+    return Step(
+        name=name, deed=deed, final=final, of_activity=of is not None,
+        **_of_work(given, given.retry, source, where=where),
+    )  # fmt: skip
 
 
-def _of_work(work: Work, retry: Retry | None, spec: WorkflowSpec) -> dict[str, Any]:
+def _rejected(activity: Activity, used: Used | None, source: _Source, *, final: bool) -> dict[str, Any]:
+    """Return what comes where the activity's bulkhead, or that of the Activity it uses, rejects it."""
+    bulkhead = activity.bulkhead if used is None else used.spec.bulkhead
+    fallback = bulkhead.fallback if bulkhead is not None else None
+    if fallback is None or fallback.skips:
+        return {"rejected_skips": fallback is not None}
+    return {"rejected": _deed(activity.name, Deed.FALLBACK, fallback, source, final=final, of=used)}
+
+
+def _of_work(work: Work, retry: Retry | None, source: _Source, *, where: str | None = None) -> dict[str, Any]:
+    used = source.uses.of(work, where)
+    default = source.default.retry
+    if used is None:
+        retries, use = policy_of(retry, default), None
+    else:
+        spec = used.spec
+        retries = policy_of(retry, spec.retry, default)
+        use = Use(namespace=used.namespace, name=used.name, input=spec.input, output=spec.output)
+        work = work_of(spec, work)
     return {
         "work": work,
         "kind": kind_of(work),
+        "use": use,
         "timeout": parse_duration(work.timeout) if work.timeout else None,
-        "resources": merged_resources(work.resources, spec.resources),
-        "retry": policy_of(retry, _default(spec).retry),
+        "resources": merged_resources(work.resources, source.spec.resources),
+        "retry": retries,
+        **_guard(work, used, source),
     }
 
 
-def _default(spec: WorkflowSpec) -> ErrorHandling:
-    given = spec.error_handling.activity_error if spec.error_handling is not None else None
-    return given or ErrorHandling()
+def work_of(spec: ActivityTypeSpec, caller: Work | None = None) -> Work:
+    """Return what an Activity does, for a caller that gives params and may say some things itself."""
+    given = caller or Work()
+    return Work(
+        pod=spec.pod, http=spec.http, handler=spec.handler, params=given.params, timeout=given.timeout or spec.timeout,
+        resources=merged_resources(given.resources, spec.resources),
+    )  # fmt: skip
+
+
+def _guard(work: Work, used: Used | None, source: _Source) -> dict[str, Any]:
+    if used is not None:
+        # Also where nothing guards it: its settings are read live, and it may get some.
+        owner = GuardOwner(kind="Activity", namespace=used.namespace, name=used.name)
+        return {"guard": owner, "guard_settings": settings_of(used.spec)}
+    settings = settings_of(work) if isinstance(work, Activity) else None
+    if settings is None or not isinstance(work, Activity):
+        return {}
+    owner = GuardOwner(kind="Workflow", namespace=source.uses.namespace, name=source.name, activity=work.name)
+    return {"guard": owner, "guard_settings": settings}
 
 
 def _run_strategy(spec: WorkflowSpec) -> ErrorStrategy:
@@ -117,10 +185,12 @@ def _listed(spec: WorkflowSpec) -> list[ListedUndo]:
     return spec.compensation.activities if spec.compensation is not None else []
 
 
-def _undoing(spec: WorkflowSpec) -> Undoing:
-    given = spec.compensation or Compensation()
+def _undoing(source: _Source) -> Undoing:
+    given = source.spec.compensation or Compensation()
     # Listed in the order of the activities, so they run backwards (S85).
-    loose = tuple(_deed(undo.name, Deed.UNDO, undo, spec) for undo in reversed(_listed(spec)) if undo.for_ is None)
+    loose = tuple(
+        _deed(undo.name, Deed.UNDO, undo, source) for undo in reversed(_listed(source.spec)) if undo.for_ is None
+    )
     return Undoing(
         parallel=given.strategy == "Parallel", manual=given.mode == "Manual", timeout=parse_duration(given.timeout),
         on_cancel=given.on_cancel, in_doubt=given.in_doubt == "Undo", loose=loose,
@@ -136,7 +206,9 @@ def _of_run(spec: WorkflowSpec) -> list[Any]:
 
 def _has_expressions(step: Step) -> bool:
     rendered = any(True for value in _rendered(step) for _ in expressions_in(value))
-    return bool(rendered or step.when or step.retry.when)
+    checked = step.use is not None and (step.use.input or step.use.output)
+    rejected = step.rejected is not None and _has_expressions(step.rejected)
+    return bool(rendered or checked or rejected or step.when or step.retry.when)
 
 
 def _rendered(step: Step) -> Iterator[Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from kubesaga.api.failure import ErrorStrategy
@@ -12,11 +11,11 @@ from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActivityPhase, ActivityStatus, UndoStatus
 from kubesaga.engine.admitting import REASONS, answer_for, guard_of
 from kubesaga.engine.attempt import Failed
-from kubesaga.engine.compiling import rendered_env
 from kubesaga.engine.decision import Rejection
 from kubesaga.engine.definition import Kind, Step
-from kubesaga.engine.draft import Draft, error_of, fallback_of
+from kubesaga.engine.draft import Draft, error_of, fallback_of, skips
 from kubesaga.engine.expressions import ExpressionError, condition, render
+from kubesaga.engine.giving import UnfitParams, recorded, rendered
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.slots import Blocked, Granted, Refused
 
@@ -31,9 +30,12 @@ def begin(draft: Draft, step: Step) -> None:
         if step.when is not None and not condition(step.when, scope, draft.evaluator, "when"):
             skip(draft, step, Reason.CONDITION_FALSE, f"{step.shown} is skipped: its condition is false")
             return
-        given, env = _recorded(draft, step) or _rendered(draft, step, scope)
+        given, env = recorded(draft, step) or rendered(draft, step, scope)
     except ExpressionError as error:
         fail(draft, step, _P.FAILED, Failed(reason=Reason.EXPRESSION_FAILED, message=str(error), retryable=False))
+        return
+    except UnfitParams as error:
+        fail(draft, step, _P.FAILED, Failed(reason=Reason.INVALID_INPUT, message=str(error), retryable=False))
         return
     if (told := draft.excess(given, env)) is not None:
         fail(draft, step, _P.FAILED, Failed(reason=Reason.INVALID_INPUT, message=told, retryable=False))
@@ -162,7 +164,7 @@ def fail(draft: Draft, step: Step, phase: ActivityPhase, failure: Failed, **chan
     if failure.in_doubt or phase is _P.OUTCOME_UNKNOWN:
         changes["in_doubt"] = True
     if step.deed is Deed.DO and phase.went_wrong and draft.may_start(step):
-        if step.skippable:
+        if skips(step, failure.reason):
             told = f"{step.shown} is skipped, as its fallback says: {failure.reason}: {failure.message}"
             error = error_of(failure.reason, failure.message, retryable=failure.retryable)
             skip(draft, step, Reason.FALLBACK_SKIPPED, told, error=error, **_effect(draft, step, changes))
@@ -234,29 +236,3 @@ def _effect(draft: Draft, step: Step, changes: dict[str, Any]) -> dict[str, Any]
     if step.deed is Deed.DO and not step.final and doubtful and draft.activity(step.name).completion_order is None:
         return {"completion_order": draft.next_order(), **changes}
     return changes
-
-
-def _recorded(draft: Draft, step: Step) -> tuple[Any, dict[str, str]] | None:
-    """Return what an activity that has not begun is given all the same: a replay repeats the input of another run."""
-    known = draft.of(step)
-    return (known.input, known.env or {}) if step.deed is Deed.DO and known.input is not None else None
-
-
-def _rendered(draft: Draft, step: Step, scope: dict[str, Any]) -> tuple[Any, dict[str, str]]:
-    given = render(_given(step), scope, draft.evaluator, "http" if step.work.http else "params")
-    pod = step.work.pod
-    env = render(rendered_env(pod.env), scope, draft.evaluator, "pod.env") if pod is not None else {}
-    return given, _environment(env)
-
-
-def _given(step: Step) -> Any:
-    http = step.work.http
-    if http is None:
-        return step.work.params or {}
-    request = {"method": http.method, "url": http.url, "headers": http.headers, "body": http.body}
-    return {name: value for name, value in request.items() if value is not None}
-
-
-def _environment(values: dict[str, Any]) -> dict[str, str]:
-    """Return the values of environment variables as text: strings as they are, anything else as JSON."""
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

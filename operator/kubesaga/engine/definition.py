@@ -15,6 +15,7 @@ from kubesaga.api.work import Resources, Work
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.guarding import GuardOwner, GuardSettings
 from kubesaga.engine.retries import DEFAULT, RetryPolicy
+from kubesaga.engine.uses import NOTHING, Uses
 
 
 class Kind(StrEnum):
@@ -43,6 +44,17 @@ StepKey = tuple[Deed, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """The Activity that a deed uses, as far as its attempts need to know of it."""
+
+    namespace: str
+    name: str
+    input: Mapping[str, Any] | None = None
+    """The JSON Schema of its params."""
+    output: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One deed in its place: an activity, the undo of one, or its fallback."""
 
@@ -55,6 +67,10 @@ class Step:
     timeout: timedelta | None = None
     """Of one attempt."""
     resources: Resources | None = None
+    use: Use | None = None
+    """The Activity that `work` comes from; only the params in it are the Workflow's."""
+    of_activity: bool = False
+    """An Activity says that it is done, as its undo or where its bulkhead rejects: what is written there sees only how it was called."""
     retry: RetryPolicy = DEFAULT
     needs: tuple[str, ...] = ()
     """The activities that must have ended well before it starts."""
@@ -74,6 +90,8 @@ class Step:
     """How they were set in the revision; where they can be read live, that holds."""
     rejected: Step | None = None
     """What stands in where the bulkhead rejects it (`bulkhead.fallback`), instead of `fallback`."""
+    rejected_skips: bool = False
+    """Where the bulkhead rejects it, it is skipped: `bulkhead.fallback` is `skip`."""
 
     @property
     def key(self) -> StepKey:
@@ -134,6 +152,8 @@ class Definition:
     undoing: Undoing = Undoing()
     has_expressions: bool
     """False: no pass over such a run needs the evaluator."""
+    uses: Uses = NOTHING
+    """The Activities that it was made with."""
 
 
 def deeds_of(activities: Iterable[Step], undos: Iterable[Step]) -> dict[StepKey, Step]:

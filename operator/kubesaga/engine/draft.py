@@ -222,10 +222,19 @@ def error_of(reason: Reason, message: str, *, retryable: bool) -> ActivityError:
     return ActivityError(reason=reason, message=message[:4096], retryable=retryable)
 
 
+_REJECTED: Final = (Reason.BULKHEAD_REJECTED, Reason.BULKHEAD_TIMEOUT)
+
+
+def skips(step: Step, reason: Reason) -> bool:
+    """Tell whether an activity that failed for a reason is skipped: its bulkhead may have a fallback of its own."""
+    if reason in _REJECTED and (step.rejected_skips or step.rejected is not None):
+        return step.rejected_skips
+    return step.skippable
+
+
 def fallback_of(step: Step, reason: Reason | None) -> Step | None:
     """Return what stands in for an activity that failed for a reason: its bulkhead may have its own."""
-    turned_away = reason in (Reason.BULKHEAD_REJECTED, Reason.BULKHEAD_TIMEOUT)
-    return step.rejected if turned_away and step.rejected is not None else step.fallback
+    return step.rejected if reason in _REJECTED and step.rejected is not None else step.fallback
 
 
 def _after(start: datetime | None, length: timedelta | None) -> datetime | None:

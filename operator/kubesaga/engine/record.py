@@ -17,6 +17,7 @@ from kubesaga.engine.draft import Draft
 from kubesaga.engine.guarding import GuardKey
 from kubesaga.engine.retries import UNCHARGED
 from kubesaga.engine.retrying import retry_or_fail
+from kubesaga.engine.schemas import violation
 
 _SAYS_NOTHING: Final = UNCHARGED | {
     Reason.POD_DELETED, Reason.POD_REJECTED, Reason.FOREIGN_POD, Reason.QUOTA_EXCEEDED, Reason.LIMIT_RANGE,
@@ -82,8 +83,19 @@ def _record_success(draft: Draft, step: Step, output: Any) -> None:
         said = output.get("message") or output.get("error") or "its output says success: false"
         failure = Failed(reason=Reason.REPORTED_FAILURE, message=str(said), output=output)
         retry_or_fail(draft, step, ActivityPhase.FAILED, failure)
+    elif (fault := _unfit(draft, step, output)) is not None:
+        failure = Failed(reason=Reason.OUTPUT_INVALID, message=fault, retryable=False, in_doubt=True, output=output)
+        retry_or_fail(draft, step, ActivityPhase.FAILED, failure)
     else:
         succeed(draft, step, output)
+
+
+def _unfit(draft: Draft, step: Step, output: Any) -> str | None:
+    """Return how an output does not fit the `output` of the Activity that is used; no output is an empty one."""
+    if step.use is None or step.use.output is None:
+        return None
+    fault = violation(step.use.output, {} if output is None else output, draft.evaluator, "output")
+    return f"{fault} (the output of the Activity {step.use.name})" if fault else None
 
 
 def _record_unknown(draft: Draft, step: Step, message: str) -> None:

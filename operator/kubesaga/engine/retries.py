@@ -53,10 +53,10 @@ class RetryPolicy:
 DEFAULT: Final = RetryPolicy()
 
 
-def policy_of(own: Retry | None, default: Retry | None) -> RetryPolicy:
-    """Return an activity's policy: its own fields over the Workflow's over the defaults."""
+def policy_of(*given: Retry | None) -> RetryPolicy:
+    """Return a deed's policy, field by field: of whoever is named first and says something, then the defaults."""
     policy = DEFAULT
-    for retry in (default, own):
+    for retry in reversed(given):
         if retry is not None:
             policy = replace(policy, **_given(retry))
     return policy

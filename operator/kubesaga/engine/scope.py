@@ -16,6 +16,10 @@ SET_ROOTS: Final = BASE_ROOTS | {"output"}
 
 QUEUE_ROOTS: Final = BASE_ROOTS - {"activities"}
 """Roots in `concurrency.key` and the fairness key: the run has not started."""
+ACTIVITY_ROOTS: Final = frozenset({"inputs"})
+"""Roots in an Activity: the params that it is given, and nothing of who uses it."""
+ACTIVITY_UNDO_ROOTS: Final = ACTIVITY_ROOTS | {"output"}
+"""Roots in an Activity's own undo: also what it yielded."""
 
 RETRY_ROOTS: Final = BASE_ROOTS | {"error"}
 """Roots in `errorHandling.retry.when`: also how the attempt failed."""

@@ -22,12 +22,15 @@ from kubesaga.engine import (
     validation_deeds,
     validation_expressions,
     validation_graph,
+    validation_guards,
     validation_limits,
     validation_sites,
     validation_warnings,
     validation_work,
 )
 from kubesaga.engine.inputs import json_type, type_matches
+from kubesaga.engine.resolving import Resolution, resolve, works_of
+from kubesaga.engine.uses import NOTHING, Catalogue, Uses
 from kubesaga.engine.validation_expressions import ExpressionChecker
 from kubesaga.errors import Problem
 
@@ -47,15 +50,18 @@ MAX_DEPTH: Final = 32
 """How deep the author's own values (params, body and the like) may be nested."""
 
 
-def problems_of(spec: WorkflowSpec, checker: ExpressionChecker, path: str = "spec") -> list[Problem]:
+def problems_of(
+    spec: WorkflowSpec, checker: ExpressionChecker, path: str = "spec", resolution: Resolution | None = None
+) -> list[Problem]:
     """Return all that is wrong with a Workflow's spec; nothing means that it can run.
 
-    `checker` compiles expressions (an Evaluator does). `path` is where the spec stands. Never raises on account of the
-    spec, whatever is in it.
+    `checker` compiles expressions (an Evaluator does). `path` is where the spec stands. `resolution` is what became of
+    what it uses; without it there are no Activities. Never raises on account of the spec, whatever is in it.
     """
     if boundless := list(_bounds(spec, path)):
         return boundless
     graph = validation_graph.graph_of(spec, path)
+    resolution = resolution or resolve(works_of(spec, path), Catalogue(), "", None)
     rules = chain(
         _inputs(spec, path),
         _variables(spec, path),
@@ -63,6 +69,8 @@ def problems_of(spec: WorkflowSpec, checker: ExpressionChecker, path: str = "spe
         validation_deeds.problems(spec, graph, path),
         validation_work.problems(spec, path),
         validation_limits.problems(spec, path),
+        validation_guards.problems(spec, path),
+        resolution.problems,
         validation_expressions.problems(spec, graph, checker, path),
     )
     found = sorted(islice(rules, MAX_PROBLEMS), key=_place(path))
@@ -104,16 +112,18 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
             for name in _LIMITS_OF_WORKFLOWS
             if isinstance(limits, dict) and name in limits
         ]
-    if _too_deep(spec.inputs):
-        found.append(_nesting(field_path(path, "inputs")))
+        found += validation_guards.problems_in_run(spec.workflow_spec, field_path(path, "workflowSpec"))
+    if is_too_deep(spec.inputs):
+        found.append(nesting(field_path(path, "inputs")))
     if spec.event is not None and (fault := _event_fault(spec.event)):
         found.append(Problem(field_path(path, "event"), fault))
     return found
 
 
-def warnings_of(spec: WorkflowSpec, path: str = "spec") -> list[Problem]:
+def warnings_of(spec: WorkflowSpec, path: str = "spec", uses: Uses = NOTHING) -> list[Problem]:
     """Return what is allowed in a valid spec and probably not meant."""
-    return sorted(validation_warnings.warnings(spec, path), key=_place(path))
+    found = [*validation_warnings.warnings(spec, uses, path), *validation_guards.warnings(spec, uses, path)]
+    return sorted(found, key=_place(path))
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------
@@ -121,8 +131,8 @@ def warnings_of(spec: WorkflowSpec, path: str = "spec") -> list[Problem]:
 
 def _bounds(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
     """Yield what is too large to be looked at any further."""
-    too_deep = [where for where, value in _free_values(spec, path) if _too_deep(value)]
-    yield from (_nesting(where) for where in too_deep)
+    too_deep = [where for where, value in _free_values(spec, path) if is_too_deep(value)]
+    yield from (nesting(where) for where in too_deep)
     if too_deep:
         return
     text = json.dumps(spec.wire(), ensure_ascii=False, separators=(",", ":"))
@@ -146,7 +156,7 @@ def _free_values(spec: WorkflowSpec, path: str) -> Iterator[tuple[str, Any]]:
             yield field_path(spot.path, "http", "body"), spot.work.http.body
 
 
-def _too_deep(value: Any) -> bool:
+def is_too_deep(value: Any) -> bool:
     """Tell whether a value is nested beyond MAX_DEPTH; level by level, since recursion is what depth would break."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
@@ -162,7 +172,7 @@ def _parts(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _nesting(path: str) -> Problem:
+def nesting(path: str) -> Problem:
     return Problem(path, f"is nested too deeply; {MAX_DEPTH} levels are allowed")
 
 
@@ -215,7 +225,7 @@ def _event_fault(text: str) -> str | None:
         return f"is not JSON: {error}"
     if not isinstance(event, dict):
         return f"must be a JSON object in a string, but is {json_type(event)}"
-    return f"is nested too deeply; {MAX_DEPTH} levels are allowed" if _too_deep(event) else None
+    return f"is nested too deeply; {MAX_DEPTH} levels are allowed" if is_too_deep(event) else None
 
 
 def _no_constant(word: str) -> Any:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kubesaga.api.failure import ErrorHandling, Fallback, Retry, Undo
+from kubesaga.api.limits import Bulkhead
 from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.engine.validation_graph import RESERVED, Graph, Place, nearest, places_of
+from kubesaga.engine.nearest import nearest
+from kubesaga.engine.validation_graph import RESERVED, Graph, Place, places_of
 from kubesaga.errors import Problem
 
 
@@ -28,7 +30,7 @@ class Spot:
     @property
     def skips(self) -> bool:
         """Tell whether it is the fallback that does nothing."""
-        return isinstance(self.work, Fallback) and self.work.activity is not None
+        return isinstance(self.work, Fallback) and self.work.skips
 
     @property
     def retry(self) -> tuple[Retry | None, str]:
@@ -40,12 +42,13 @@ class Spot:
 
 
 def spots_of(spec: WorkflowSpec, path: str) -> Iterator[Spot]:
-    """Yield every deed of a spec: each activity with its fallback and undo, then what holds for all, then listed undos."""
+    """Yield every deed of a spec: each activity with its fallbacks and undo, then what holds for all, then listed undos."""
     by_name: dict[str, Place] = {}
     for place in places_of(spec, path):
         by_name.setdefault(place.name, place)
         yield Spot(work=place.activity, path=place.path, of=place)
         yield from _fallback(place.activity.error_handling, field_path(place.path, "errorHandling"), place)
+        yield from _fallback(place.activity.bulkhead, field_path(place.path, "bulkhead"), place)
         if place.activity.compensation is not None:
             here = field_path(place.path, "compensation")
             yield Spot(work=place.activity.compensation, path=here, deed=Deed.UNDO, of=place)
@@ -61,7 +64,7 @@ def default_path(path: str) -> str:
     return field_path(path, "errorHandling", "activityError")
 
 
-def _fallback(handling: ErrorHandling | None, path: str, place: Place | None) -> Iterator[Spot]:
+def _fallback(handling: ErrorHandling | Bulkhead | None, path: str, place: Place | None) -> Iterator[Spot]:
     if handling is not None and handling.fallback is not None:
         yield Spot(work=handling.fallback, path=field_path(path, "fallback"), deed=Deed.FALLBACK, of=place)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.engine.nearest import nearest
 from kubesaga.engine.references import Read, scan
-from kubesaga.engine.validation_graph import Graph, Place, nearest
+from kubesaga.engine.validation_graph import Graph, Place
 from kubesaga.engine.validation_sites import Reader, Site, short, sites
 from kubesaga.errors import Problem
 

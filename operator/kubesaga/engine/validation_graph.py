@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from kubesaga.api.parsing import field_path
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine.compiling import needs_of
+from kubesaga.engine.nearest import nearest
 from kubesaga.errors import Problem
 
 RESERVED: Final = frozenset({"skip"})
@@ -82,18 +82,6 @@ def problems(spec: WorkflowSpec, graph: Graph, path: str) -> Iterator[Problem]:
             yield from _dependencies(place, main, graph)
     for cycle in graph.cycles:
         yield _cycle(spec, cycle, path)
-
-
-def nearest(name: str, known: Collection[str], what: str) -> str:
-    """Return the end of a sentence about a name that does not exist: the one that was probably meant, or all there are."""
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    listed = sorted(known)
-    if not listed:
-        return f"there are no {what}"
-    more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
-    return f"the {what} are {', '.join(listed[:10])}{more}"
 
 
 def _names(graph: Graph) -> Iterator[Problem]:

@@ -72,7 +72,7 @@ def sites(spec: WorkflowSpec, path: str) -> Iterator[Site | Problem]:
     """Yield every expression, and a problem for each string that cannot be taken apart."""
     for spot in spots_of(spec, path):
         reader, name = _reader(spot), spot.of.name if spot.of is not None else None
-        for where, value in _templates(spot.work):
+        for where, value in templates(spot.work):
             yield from _in_value(value, field_path(spot.path, *where), reader, name)
         if spot.of is not None and spot.deed is Deed.DO:
             activity = spot.of.activity
@@ -139,7 +139,7 @@ def _in_retry(retry: Retry | None, path: str, reader: Reader, name: str | None) 
         yield Site(path=field_path(path, "when"), source=source, reader=reader, name=name, in_retry=True)
 
 
-def _templates(work: Work) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def templates(work: Work) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Yield the fields of a deed that are rendered when it starts."""
     if work.pod is not None:
         for number, variable in enumerate(work.pod.env or ()):

@@ -16,6 +16,7 @@ from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine import validation_expressions
+from kubesaga.engine.uses import Uses
 from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
 from kubesaga.engine.validation_graph import Graph, Place, graph_of
 from kubesaga.errors import Problem
@@ -24,7 +25,7 @@ _HARMLESS: Final = ("GET", "HEAD")
 """The methods that change nothing (RFC 9110, section 9.2.1)."""
 
 
-def warnings(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
+def warnings(spec: WorkflowSpec, uses: Uses, path: str) -> Iterator[Problem]:
     """Yield what is probably not meant."""
     if not (spec.description or "").strip():
         yield Problem(field_path(path, "description"), "is empty; say in a sentence what the Workflow is for")
@@ -34,9 +35,10 @@ def warnings(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
     yield from _hidden_failures(spots, path)
     yield from _of_finally(graph)
     undone = {spot.of.name for spot in spots if spot.deed is Deed.UNDO and spot.of is not None}
-    if any(spot.deed is Deed.UNDO for spot in spots):
+    undone |= {place.name for place in graph.places if not place.final and _is_undone_by_use(place, uses)}
+    if undone or any(spot.deed is Deed.UNDO for spot in spots):
         yield from _undos(spec, path)
-        yield from _without_undo(graph, undone)
+        yield from _without_undo(graph, undone, uses)
     else:
         yield from _no_undo_at_all(spec, path)
     yield from validation_expressions.warnings(spec, graph, path)
@@ -94,10 +96,10 @@ def _is_ever_undone(spec: WorkflowSpec) -> bool:
     return ErrorStrategy.COMPENSATE in own or (of_run is ErrorStrategy.COMPENSATE and spec.timeout is not None)
 
 
-def _without_undo(graph: Graph, undone: set[str]) -> Iterator[Problem]:
+def _without_undo(graph: Graph, undone: set[str], uses: Uses) -> Iterator[Problem]:
     """Yield what stands between an activity that is undone and a later one that may fail, and would be left as it is."""
     for place in graph.places:
-        if place.final or place.name in undone or not _has_effect(place.activity):
+        if place.final or place.name in undone or not _has_effect(place.activity, uses):
             continue
         if graph.before[place.name] & undone and _is_followed(place, graph):
             told = "has an effect and no undo, though what stands before it has one and what follows may fail"
@@ -113,5 +115,12 @@ def _is_followed(place: Place, graph: Graph) -> bool:
     return any(place.name in graph.before[other.name] for other in graph.places if not other.final)
 
 
-def _has_effect(work: Work) -> bool:
-    return work.http is None or work.http.method not in _HARMLESS
+def _is_undone_by_use(place: Place, uses: Uses) -> bool:
+    used = uses.of(place.activity)
+    return used is not None and used.spec.compensation is not None
+
+
+def _has_effect(work: Work, uses: Uses) -> bool:
+    used = uses.of(work)
+    http = work.http if used is None else used.spec.http
+    return http is None or http.method not in _HARMLESS

@@ -11,10 +11,11 @@ from kubesaga.api.failure import Fallback
 from kubesaga.api.fields import parse_quantity
 from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
-from kubesaga.api.work import EnvVar, PodActivity, ResourceList, Resources, Work
-from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.api.work import INLINE, EnvVar, PodActivity, ResourceList, Resources, Work
+from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine import validation_http
 from kubesaga.engine.compiling import merged_resources
+from kubesaga.engine.uses import named_by
 from kubesaga.engine.validation_deeds import Spot, spots_of
 from kubesaga.errors import Problem
 
@@ -30,25 +31,32 @@ _WORD: Final = {Deed.DO: "an activity", Deed.UNDO: "an undo", Deed.FALLBACK: "a 
 
 def problems(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
     """Yield what is wrong with each deed by itself."""
-    yield from _over_limit(spec.resources, None, field_path(path, "resources"), "")
+    yield from over_limit(spec.resources, None, field_path(path, "resources"), "")
     for spot in spots_of(spec, path):
-        yield from _kind(spot)
-        work = spot.work
-        if work.resources is not None and not spot.skips:
-            yield from _resources(spot, spec.resources, field_path(path, "resources"))
-        if work.pod is not None:
-            yield from _pod(work.pod, field_path(spot.path, "pod"))
-        if work.http is not None:
-            yield from validation_http.problems(work.http, field_path(spot.path, "http"))
-        if work.handler is not None and "${" in work.handler:
-            yield Problem(field_path(spot.path, "handler"), "is fixed: no expression is evaluated here")
+        yield from problems_of_spot(spot, spec.resources, field_path(path, "resources"))
+
+
+def problems_of_spot(spot: Spot, default: Resources | None, default_path: str) -> Iterator[Problem]:
+    """Yield what is wrong with a deed by itself; `default` are the resources of all pods, which stand at `default_path`."""
+    yield from _kind(spot)
+    work = spot.work
+    if work.resources is not None and not spot.skips:
+        yield from _resources(spot, default, default_path)
+    if work.pod is not None:
+        yield from _pod(work.pod, field_path(spot.path, "pod"))
+    if work.http is not None:
+        yield from validation_http.problems(work.http, field_path(spot.path, "http"))
+    if work.handler is not None and "${" in work.handler:
+        yield Problem(field_path(spot.path, "handler"), "is fixed: no expression is evaluated here")
 
 
 def _kind(spot: Spot) -> Iterator[Problem]:
     given = _given(spot.work)
     if not given:
-        skip = "write activity: skip, or " if spot.deed is Deed.FALLBACK else ""
-        yield Problem(spot.path, f"does nothing; {skip}give it one of pod, http and handler")
+        if not isinstance(spot.work, Activity):
+            skip = "write activity: skip, or " if spot.deed is Deed.FALLBACK else ""
+            kinds = INLINE if spot.deed is Deed.DO else ("uses", *INLINE)
+            yield Problem(spot.path, f"does nothing; {skip}give it one of {', '.join(kinds[:-1])} and {kinds[-1]}")
     elif len(given) > 1:
         advice = "make two of it" if spot.deed is Deed.DO else "keep one of them"
         yield Problem(spot.path, f"has {' and '.join(given)}, but {_WORD[spot.deed]} does one thing; {advice}")
@@ -58,8 +66,7 @@ def _kind(spot: Spot) -> Iterator[Problem]:
 
 
 def _given(work: Work) -> list[str]:
-    kinds = {"pod": work.pod, "http": work.http, "handler": work.handler}
-    given = [name for name, value in kinds.items() if value is not None]
+    given = [name for name in ("uses", *INLINE) if getattr(work, name) is not None]
     return ["activity", *given] if isinstance(work, Fallback) and work.activity is not None else given
 
 
@@ -68,13 +75,13 @@ def _given(work: Work) -> list[str]:
 
 def _resources(spot: Spot, default: Resources | None, default_path: str) -> Iterator[Problem]:
     where = field_path(spot.path, "resources")
-    if spot.work.pod is None and (given := _given(spot.work)):
+    if named_by(spot.work) is None and spot.work.pod is None and (given := _given(spot.work)):
         yield Problem(where, f"only a pod has resources; this is {given[0]}, which runs in the operator")
         return
-    yield from _over_limit(spot.work.resources, default, where, default_path)
+    yield from over_limit(spot.work.resources, default, where, default_path)
 
 
-def _over_limit(own: Resources | None, default: Resources | None, where: str, default_path: str) -> Iterator[Problem]:
+def over_limit(own: Resources | None, default: Resources | None, where: str, default_path: str) -> Iterator[Problem]:
     """Yield the requests that are above their limit once the Workflow's defaults are filled in."""
     merged = merged_resources(own, default)
     if own is None or merged is None or merged.requests is None or merged.limits is None:

@@ -19,9 +19,11 @@ import kopf
 from kubesaga import __version__
 from kubesaga.api.names import API_VERSION
 from kubesaga.cel.pool import CelPool
+from kubesaga.controller.activities import Activities
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.guards import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
@@ -33,7 +35,6 @@ from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.resync import Resync, Watched
 from kubesaga.controller.retention import Retention
 from kubesaga.controller.watches import registry_of, settings_of
-from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.snapshot import Run
 from kubesaga.errors import InvalidSettings
@@ -48,12 +49,13 @@ from kubesaga.kube.informers import Informers
 from kubesaga.kube.lease import Elector, LeaseTiming
 from kubesaga.kube.resources import WORKFLOW_ACTIONS, WORKFLOW_RUNS, WORKFLOWS
 from kubesaga.kube.revisions import Revisions
+from kubesaga.main.admission import make_admission
+from kubesaga.main.authoring import Authoring
 from kubesaga.main.execution import Base, close_all, make_executors, pod_informers
-from kubesaga.main.process import SystemClock, limits_of, operator_limits_of
+from kubesaga.main.process import SystemClock, limits_of
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics, Sample
-from kubesaga.testing.unguarded import open_ledger
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
@@ -71,11 +73,12 @@ class _Shell:
     """What exists while this process leads: told of changes by the watches, it feeds the queues."""
 
     def __init__(
-        self, records: KubeRecords, runs: Queue, workflows: Queue, actions: KubeActions, answering: Queue
+        self, records: KubeRecords, runs: Queue, authoring: Authoring, actions: KubeActions, answering: Queue
     ) -> None:
         self._records = records
         self._runs = runs
-        self._workflows = workflows
+        self.workflow_changed = authoring.workflow_changed
+        self.activity_changed = authoring.activity_changed
         self._actions = actions
         self._answering = answering
 
@@ -83,10 +86,6 @@ class _Shell:
         """Queue a run, unless it is our own write that comes back."""
         if self._records.lost(key, body) if gone else self._records.saw(key, body):
             self._runs.add(key)
-
-    def workflow_changed(self, key: RunKey) -> None:
-        """Queue a Workflow."""
-        self._workflows.add(key)
 
     def action_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Queue a WorkflowAction, unless it is our own write that comes back."""
@@ -187,7 +186,8 @@ async def _lead(base: Base, elector: Elector) -> None:
         evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
         records = KubeRecords(client)
         revisions = Revisions(client)
-        definitions = Definitions(_workflow_reader(client), revisions, evaluator)
+        activities = Activities(client, evaluator, shared=settings.catalogue_namespace)
+        definitions = Definitions(_workflow_reader(client), revisions, evaluator, activities.catalogue)
         poster = EventPoster(
             client, clock=clock.monotonic, now=clock.now, sleep=clock.sleep, instance=settings.identity
         )  # fmt: skip
@@ -195,22 +195,22 @@ async def _lead(base: Base, elector: Elector) -> None:
         pods = pod_informers(base, client)
         in_process, executors = await make_executors(base, client, pods, wake=lambda key: runs.add(key))
         stack.push_async_callback(close_all, in_process)
+        admission = make_admission(base, client, records, poster, wake=lambda key: runs.add(key))
+        stack.push_async_callback(admission.guards.close)
         actions = KubeActions(
-            client, now=clock.now, wake=lambda key: runs.add(key), look=lambda key: answering.add(key)
+            client, now=clock.now, wake=lambda key: runs.add(key), look=lambda key: answering.add(key),
+            breakers=admission.guards,
         )  # fmt: skip
-        ledger = open_ledger(lambda key: runs.add(key), operator_limits_of(settings))
-        inventory = Inventory(client, records, ledger, namespaces=settings.namespaces, clock=clock)
         reconciler = Reconciler(
             Loader(
                 records, definitions, executors, actions, namespace_ending=Namespaces(client, clock.monotonic).ending,
                 worker=f"{settings.identity}-{secrets.token_hex(4)}", limits=limits_of(settings),
             ),
             records, Actuator(executors, actions), Announcer(base.metrics, _post_to(poster)),
-            evaluator=evaluator, ledger=ledger, clock=clock,
+            evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        checker = WorkflowReconciler(client, definitions, ledger, clock)
-        workflows = Queue(checker.process, clock, workers=4, jitter=random.random)
+        authoring = Authoring(client, definitions, activities, evaluator, admission.limits, clock)
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),
@@ -224,13 +224,21 @@ async def _lead(base: Base, elector: Elector) -> None:
             client, records, definitions, revisions, namespaces=settings.namespaces,
             deleted=base.metrics.on_deleted, clock=clock, interval=settings.retention_interval,
         )  # fmt: skip
-        _observe(base, records, runs, pods, resync)
+        _observe(base, records, runs, pods, resync, admission.guards)
         await _work(
             base,
             [elector.run(), pods.run()],
-            _synced(pods, inventory, runs),
-            [runs.run(), workflows.run(), answering.run(), poster.run(), resync.run(), retention.run()],
-            _Shell(records, runs, workflows, actions, answering),
+            _synced(pods, admission.inventory, runs),
+            [
+                runs.run(),
+                *authoring.work(),
+                answering.run(),
+                poster.run(),
+                resync.run(),
+                retention.run(),
+                admission.guards.run(),
+            ],
+            _Shell(records, runs, authoring, actions, answering),
         )
 
 
@@ -315,7 +323,7 @@ def _workflow_reader(client: KubeClient) -> Callable[[str, str], Awaitable[dict[
     return read
 
 
-def _observe(base: Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync) -> None:
+def _observe(base: Base, records: KubeRecords, runs: Queue, pods: Informers, resync: Resync, guards: Guards) -> None:
     """Add what only exists while leading to metrics and probes."""
     metrics, clock = base.metrics, base.clock
 
@@ -327,6 +335,18 @@ def _observe(base: Base, records: KubeRecords, runs: Queue, pods: Informers, res
     metrics.gauge(
         "kubesaga_activities", "Activities of live runs by phase.", by_phase, lambda: counted(records.activity_phases())
     )
+    of_guard = ["kind", "namespace", "name", "key"]
+    metrics.gauge(
+        "kubesaga_circuit_breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open.", of_guard,
+        guards.breaker_samples,
+    )  # fmt: skip
+    metrics.gauge(
+        "kubesaga_bulkhead_running", "Calls behind bulkheads.", of_guard, lambda: guards.bulkhead_samples(queued=False)
+    )
+    metrics.gauge(
+        "kubesaga_bulkhead_queued", "Calls that wait at bulkheads.", of_guard,
+        lambda: guards.bulkhead_samples(queued=True),
+    )  # fmt: skip
     metrics.plain_gauge("kubesaga_queue_depth", "Runs that wait for a pass.", lambda: float(runs.depth))
     metrics.plain_gauge(
         "kubesaga_queue_oldest_age_seconds", "How long the first of them has waited.", lambda: runs.oldest_age

@@ -81,10 +81,10 @@ def test_a_spec_is_read_under_the_names_of_the_wire() -> None:
             id="a list of names instead of undos",
         ),
         pytest.param(
-            {"activities": [{"name": "a", "handler": "x", "errorHandling": {"fallback": {"activity": "b"}}}]},
-            'spec.activities[0].errorHandling.fallback.activity: "b" is not skip, the only word here; '
-            "write what stands in as pod, http or handler",
-            id="a fallback that names an activity",
+            {"activities": [{"name": "a", "handler": "x", "errorHandling": {"fallback": {"activity": "b c"}}}]},
+            "spec.activities[0].errorHandling.fallback.activity: 'b c' is not the id of an Activity; "
+            "use letters, digits, _, and between them -, ., : and /",
+            id="a fallback that names no Activity",
         ),
         pytest.param(
             {"activities": [None]}, "spec.activities[0]: must be an object, but is null", id="an empty entry of a list"

@@ -75,7 +75,7 @@ def test_the_examples_are_right(kubesaga: Invoke, examples: Path) -> None:
         ),
         pytest.param(
             GOOD.replace("Workflow", "Workflw"),
-            "w.yaml:2: kind: Workflw is not a kind of kubesaga.dev; there are Workflow, WorkflowRun, WorkflowAction",
+            "w.yaml:2: kind: Workflw is not a kind of kubesaga.dev; there are Workflow, WorkflowRun, Activity, WorkflowAction",
             id="another kind",
         ),
         pytest.param(
@@ -98,8 +98,8 @@ def test_the_examples_are_right(kubesaga: Invoke, examples: Path) -> None:
             id="an input of the wrong type",
         ),
         pytest.param(
-            RUN + "spec:\n  workflowSpec:\n    description: d\n    activities: [{name: x}]\n",
-            "w.yaml:7: spec.workflowSpec.activities[0]: does nothing; give it one of pod, http and handler",
+            RUN + "spec:\n  workflowSpec:\n    description: d\n    activities: [{name: x, compensation: {}}]\n",
+            "w.yaml:7: spec.workflowSpec.activities[0].compensation: does nothing; give it one of uses, pod, http",
             id="a Workflow within a run",
         ),
     ],
@@ -180,7 +180,7 @@ def test_nothing_of_ours_is_no_success(kubesaga: Invoke, write: Write) -> None:
     write("w.yaml", "apiVersion: v1\nkind: Service\n")
     result = kubesaga("lint", "w.yaml")
     assert result.exit_code == 2
-    assert result.stderr == "there is no Workflow or WorkflowRun in it: nothing was checked\n"
+    assert result.stderr == "there is no object of kubesaga.dev in it: nothing was checked\n"
 
 
 def test_json_is_for_machines(kubesaga: Invoke, write: Write) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kopf tells of the three kinds; what is finished it is not told of; it writes nothing."""
+"""Kopf tells of the four kinds; what is finished it is not told of; it writes nothing."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ class Told:
     def workflow_changed(self, key: RunKey) -> None:
         self.calls.append(("workflow", key))
 
+    def activity_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
+        self.calls.append(("activity", key, body, gone))
+
     def action_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         self.calls.append(("action", key, body, gone))
 
@@ -41,6 +44,8 @@ async def nobody() -> Credentials:
     pytest.param("workflowruns", "ADDED", ("run", KEY, BODY, False), id="a new run"),
     pytest.param("workflowruns", "DELETED", ("run", KEY, BODY, True), id="a run that is gone"),
     pytest.param("workflows", "MODIFIED", ("workflow", KEY), id="a Workflow"),
+    pytest.param("activities", "ADDED", ("activity", KEY, BODY, False), id="a new Activity"),
+    pytest.param("activities", "DELETED", ("activity", KEY, BODY, True), id="an Activity that is gone"),
     pytest.param("workflowactions", None, ("action", KEY, BODY, False), id="an action of the first listing"),
     pytest.param("workflowactions", "DELETED", ("action", KEY, BODY, True), id="an action that is gone"),
 ])  # fmt: skip

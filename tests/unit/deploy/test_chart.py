@@ -158,7 +158,7 @@ def test_the_chart_knows_every_setting_of_the_operator_with_its_default() -> Non
 
 
 OTHER_SETTINGS: Object = {
-    "leaseName": "blue", "leaseDuration": 7.5, "handlers": ["acme", "acme.more"], "handlerThreads": 4,
+    "catalogueNamespace": "catalogue", "leaseName": "blue", "leaseDuration": 7.5, "handlers": ["acme", "acme.more"], "handlerThreads": 4,
     "egressAllow": ["*.example.com", "10.0.0.0/8:443"], "httpTimeout": 5,
     "maxOutputBytes": 1000000, "maxRunBytes": 1500000,
     "podStartTimeout": 60, "stopTimeout": 10, "maxInterruptions": 1, "defaultImagePullPolicy": "Always", "workers": 8,

@@ -20,6 +20,8 @@ OPERATOR: Grants = {
     "kubesaga.dev/workflows": {"get", "list", "watch", "patch"},
     "kubesaga.dev/workflowruns": {"get", "list", "watch", "patch", "delete"},
     "kubesaga.dev/workflowactions": {"get", "list", "watch", "patch", "delete"},
+    "kubesaga.dev/activities": {"get", "list", "watch"},
+    "kubesaga.dev/activities/status": {"get", "patch"},
     "kubesaga.dev/workflows/status": {"get", "patch"},
     "kubesaga.dev/workflowruns/status": {"get", "patch"},
     "kubesaga.dev/workflowactions/status": {"get", "patch"},
@@ -36,7 +38,7 @@ LEASE: Grants = {
     "coordination.k8s.io/leases kubesaga-controller": {"get", "update", "patch"},
 }
 ACTIONS = "kubesaga.dev/workflowactions"
-OF_PEOPLE = ("kubesaga.dev/workflows", "kubesaga.dev/workflowruns")
+OF_PEOPLE = ("kubesaga.dev/workflows", "kubesaga.dev/workflowruns", "kubesaga.dev/activities")
 VIEW: Grants = {
     **{kind: {"get", "list", "watch"} for kind in (*OF_PEOPLE, ACTIONS)},
     **{f"{kind}/status": {"get"} for kind in (*OF_PEOPLE, ACTIONS)},
@@ -68,6 +70,10 @@ NAMESPACED_MODE: Mapping[str, Grants] = {
     "Role support/kubesaga": OPERATOR,
     "Role billing/kubesaga": OPERATOR,
     f"Role {ELECTION}": LEASE,
+}
+CATALOGUE_ELSEWHERE: Mapping[str, Grants] = {
+    **NAMESPACED_MODE,
+    "Role catalogue/kubesaga-catalogue": {"kubesaga.dev/activities": {"get", "list", "watch"}},
 }
 NAMESPACED: Object = {"watchNamespaces": ["support", "billing"]}
 FORBIDDEN_VERBS = {"*", "escalate", "bind", "impersonate"}
@@ -114,6 +120,14 @@ def grants(rules: Iterable[Object]) -> Grants:
 @pytest.mark.parametrize(("values", "expected"), [
     pytest.param({}, CLUSTER_MODE, id="in the whole cluster"),
     pytest.param(NAMESPACED, NAMESPACED_MODE, id="in two namespaces"),
+    pytest.param(
+        {**NAMESPACED, "settings": {"catalogueNamespace": "catalogue"}}, CATALOGUE_ELSEWHERE,
+        id="in two namespaces, with a catalogue in a third",
+    ),
+    pytest.param(
+        {**NAMESPACED, "settings": {"catalogueNamespace": "support"}}, NAMESPACED_MODE,
+        id="in two namespaces, with the catalogue in one of them",
+    ),
     pytest.param({"rbac": {"create": False}}, FOR_PEOPLE, id="with roles of somebody else"),
     pytest.param({"rbac": {"create": False, "aggregatedRoles": False}}, {}, id="without any roles"),
 ])  # fmt: skip
@@ -291,9 +305,8 @@ def sources() -> list[Object]:
 
 
 def test_the_chart_installs_every_definition_unchanged_and_keeps_it() -> None:
-    assert {"workflows.kubesaga.dev", "workflowruns.kubesaga.dev", "workflowactions.kubesaga.dev"} == {
-        found["metadata"]["name"] for found in sources()
-    }
+    kinds = ("workflows", "workflowruns", "activities", "workflowactions")
+    assert {f"{kind}.kubesaga.dev" for kind in kinds} == {found["metadata"]["name"] for found in sources()}
     kept = [(found["metadata"].get("annotations") or {}, found) for found in of_kind("CustomResourceDefinition")]
     assert [annotations.pop("helm.sh/resource-policy") for annotations, _ in kept] == ["keep"] * len(sources())
     assert [without_helm(found) for _, found in kept] == sources()

@@ -21,9 +21,12 @@ from kubesaga.engine import validation, validation_expressions
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.draft import Draft
+from kubesaga.engine.resolving import resolve, works_of
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.snapshot import Run, Snapshot
+from kubesaga.engine.uses import Catalogue
 from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
+from kubesaga.engine.validation_activity import known_of
 from kubesaga.errors import InvalidSpec, Problem
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -96,9 +99,14 @@ def examples(kind: str) -> list[Any]:
 @pytest.mark.parametrize("spec", examples("Workflow"))
 def test_nothing_is_said_against_the_example(spec: Entry, checker: CelPool) -> None:
     assert refusals(spec_schema(WorkflowSpec), spec) == []
-    assert told_of_workflow(spec, checker) == []
-    assert warnings_of(parse_workflow_spec(spec)) == []
-    assert compile_definition("example", parse_workflow_spec(spec)).steps
+    parsed = parse_workflow_spec(spec)
+    paths = (ROOT / "examples").glob("*/activities.yaml")
+    documents = [document for path in paths for document in yaml.safe_load_all(path.read_text())]
+    there = [known_of("", document["metadata"]["name"], document["spec"], checker) for document in documents]
+    resolution = resolve(works_of(parsed), Catalogue(there), "", checker)
+    assert problems_of(parsed, checker, "spec", resolution) == []
+    assert warnings_of(parsed, "spec", resolution.uses) == []
+    assert compile_definition("example", parsed, resolution.uses).steps
 
 
 @pytest.mark.parametrize("spec", examples("WorkflowRun"))

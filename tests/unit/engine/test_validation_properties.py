@@ -64,13 +64,14 @@ AROUND = {
 TRIED = st.fixed_dictionaries(
     {}, optional={"maxAttempts": st.just(2), "when": EXPRESSIONS, "backoff": st.just({"multiplier": 1})}
 )
-KINDS = {"pod": PODS, "http": REQUESTS, "handler": TEXTS.filter(bool)}
+KINDS = {"pod": PODS, "http": REQUESTS, "handler": TEXTS.filter(bool), "uses": NAMES}
 DEEDS = st.one_of(
     st.fixed_dictionaries({}, optional={**KINDS, "params": OBJECTS, "resources": RESOURCES, "retry": TRIED}),
     st.fixed_dictionaries({"handler": st.just("x")}, optional={"params": OBJECTS, "retry": TRIED}),
 )
 FALLBACKS = st.one_of(
-    DEEDS, st.fixed_dictionaries({"activity": st.just("skip")}, optional={"params": OBJECTS, "handler": TEXTS})
+    DEEDS,
+    st.fixed_dictionaries({"activity": st.sampled_from(["skip", "a"])}, optional={"params": OBJECTS, "handler": TEXTS}),
 )
 HANDLING = st.fixed_dictionaries(
     {}, optional={

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people write down, Workflows and Activities: checked whenever they, or what they use, change."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from kubesaga.controller.activities import Activities, ActivityReconciler
+from kubesaga.controller.clock import Clock
+from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.live_limits import LiveLimits
+from kubesaga.controller.queue import Queue
+from kubesaga.controller.workflows import WorkflowReconciler
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.expressions import Evaluator
+from kubesaga.kube.client import KubeClient
+
+
+class Authoring:
+    """Two queues, and what feeds them."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        definitions: Definitions,
+        activities: Activities,
+        evaluator: Evaluator,
+        limits: LiveLimits,
+        clock: Clock,
+    ) -> None:
+        self._definitions = definitions
+        self._shared = activities.shared
+        self._checker = ActivityReconciler(client, activities, evaluator, limits, clock)
+        workflows = WorkflowReconciler(client, definitions, limits, clock)
+        self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
+        self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what is to run while this process leads."""
+        return [self._workflows.run(), self._activities.run()]
+
+    def workflow_changed(self, key: RunKey) -> None:
+        """Look at a Workflow."""
+        self._workflows.add(key)
+
+    def activity_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
+        """Look at an Activity and at all that may use it: whether its ids are theirs, the look itself finds out."""
+        if not self._checker.changed(key, body, gone=gone):
+            return
+        self._activities.add(key)
+        for queue, users in ((self._workflows, self._definitions.users), (self._activities, self._checker.users)):
+            for user in users:
+                if key.namespace in (user.namespace, self._shared):
+                    queue.add(user)
