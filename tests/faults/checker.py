@@ -18,8 +18,9 @@ from tests.faults.calls import Sent
 from tests.faults.record import Effect, Record, Version
 from tests.faults.saga import Saga
 
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.names import ACTIVITY_ANNOTATION, DEED_ANNOTATION, FINISHED_LABEL, POD_FINALIZER, RUN_FINALIZER
-from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.api.run import RunPhase
 from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, UNDO_MOVES
 
 _EARLY: Final = 0.02

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.names import Deed
-from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.api.run import RunPhase
 from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, UNDO_MOVES, IllegalMove, mermaid, moved, moved_run
 
 ROOT = Path(__file__).resolve().parents[2]

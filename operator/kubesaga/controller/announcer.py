@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from kubesaga.api.run import DeedStatus, WorkflowRunStatus
+from kubesaga.api.deed import DeedStatus
+from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.decision import Decision, Note, Start
 from kubesaga.engine.definition import Definition, Step
 from kubesaga.engine.snapshot import Run, Snapshot

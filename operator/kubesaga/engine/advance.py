@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kubesaga.api.run import ActivityPhase
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.engine.deeds import begin
 from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft

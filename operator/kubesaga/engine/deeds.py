@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kubesaga.api.deed import ActivityPhase, ActivityStatus, UndoStatus
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus, UndoStatus
 from kubesaga.engine.admitting import REASONS, answer_for, guard_of
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.decision import Rejection

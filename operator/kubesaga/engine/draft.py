@@ -8,20 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from kubesaga.api.deed import ActivityError, ActivityPhase, ActivityStatus, DeedStatus, Stopping, UndoStatus
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import (
-    ActionRecord,
-    ActivityError,
-    ActivityPhase,
-    ActivityStatus,
-    CompensationStatus,
-    DeedStatus,
-    ReplayStatus,
-    Stopping,
-    UndoStatus,
-)
+from kubesaga.api.run import ActionRecord, CompensationStatus, ReplayStatus
 from kubesaga.engine.attempt import AttemptId, Observation
 from kubesaga.engine.decision import EndedCall, Note, Rejection
 from kubesaga.engine.definition import Definition, Part, Step, StepKey

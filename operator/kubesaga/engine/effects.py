@@ -6,7 +6,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from kubesaga.api.run import ActivityPhase, WorkflowRunStatus
+from kubesaga.api.deed import ActivityPhase
+from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.advance import main_is_over
 from kubesaga.engine.attempt import Attempt, AttemptId, Stage
 from kubesaga.engine.decision import Effect, Release, Start, Stop, Tidy

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from kubesaga.api.action import Verb
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActionRecord, ActivityPhase
+from kubesaga.api.run import ActionRecord
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer
 from kubesaga.engine.deeds import restore, skip

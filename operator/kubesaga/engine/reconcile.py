@@ -15,17 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from kubesaga.api.conditions import find
+from kubesaga.api.deed import ActivityPhase, ActivityStatus, DeedStatus
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import (
-    ActivityPhase,
-    ActivityStatus,
-    CompensationStatus,
-    DeedStatus,
-    ReplayOf,
-    RunPhase,
-    WorkflowRunStatus,
-)
+from kubesaga.api.run import CompensationStatus, ReplayOf, RunPhase, WorkflowRunStatus
 from kubesaga.engine.advance import advance
 from kubesaga.engine.decision import Decision, Note
 from kubesaga.engine.definition import Definition, StepKey

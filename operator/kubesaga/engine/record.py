@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from kubesaga.api.deed import ActivityPhase, DeedStatus, Stopping
 from kubesaga.api.fields import format_duration
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, DeedStatus, Stopping
 from kubesaga.engine.attempt import Failed, Observation, Stage, Succeeded, Unknown
 from kubesaga.engine.decision import EndedCall
 from kubesaga.engine.deeds import fail, succeed

@@ -11,9 +11,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from kubesaga.api.deed import ActivityPhase, ActivityStatus
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus, ReplayOf, ReplayStatus
+from kubesaga.api.run import ReplayOf, ReplayStatus
 from kubesaga.engine.deeds import skip, take_over
 from kubesaga.engine.definition import Definition, Step, Undoing, deeds_of
 from kubesaga.engine.draft import Draft

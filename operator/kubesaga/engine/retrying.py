@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from kubesaga.api.deed import ActivityError, ActivityPhase, FailedAttempt
 from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityError, ActivityPhase, FailedAttempt
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.deeds import begin, enters, fail, of_attempt
 from kubesaga.engine.definition import Part, Step

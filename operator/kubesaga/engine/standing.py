@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from kubesaga.api.deed import ActivityPhase, DeedStatus
 from kubesaga.api.names import Deed
-from kubesaga.api.run import ActivityPhase, DeedStatus, WorkflowRunStatus
+from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import StepKey
 from kubesaga.engine.guarding import GuardKey

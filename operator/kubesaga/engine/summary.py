@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from kubesaga.api.conditions import Condition, Truth, with_condition
+from kubesaga.api.deed import ActivityPhase, ActivityStatus
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.fields import format_duration
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus, CompensationStatus, RunPhase, WorkflowRunStatus
+from kubesaga.api.run import CompensationStatus, RunPhase, WorkflowRunStatus
 from kubesaga.engine.advance import final_is_over, main_is_over
 from kubesaga.engine.definition import Step
 from kubesaga.engine.draft import Draft

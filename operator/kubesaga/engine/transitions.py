@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.names import Deed
-from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.api.run import RunPhase
 
 _A, _R = ActivityPhase, RunPhase
 

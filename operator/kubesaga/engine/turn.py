@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.api.run import ActivityPhase
 from kubesaga.engine.advance import finally_is_late, main_is_over
 from kubesaga.engine.definition import Part
 from kubesaga.engine.draft import Draft

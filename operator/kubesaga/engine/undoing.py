@@ -8,8 +8,8 @@ fails does not keep the others from running (S152); the run then waits for a per
 
 from __future__ import annotations
 
+from kubesaga.api.deed import ActivityPhase, ActivityStatus
 from kubesaga.api.failure import ErrorStrategy
-from kubesaga.api.run import ActivityPhase, ActivityStatus
 from kubesaga.engine.deeds import begin
 from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft

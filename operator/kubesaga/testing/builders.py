@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from kubesaga.api.deed import ActivityPhase, ActivityStatus
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus, RunPhase, WorkflowRunSpec, WorkflowRunStatus
+from kubesaga.api.run import RunPhase, WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.attempt import AttemptId, Failed, Observation, RunKey, Stage, Succeeded
 from kubesaga.engine.compiling import compile_definition

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.names import FINISHED_LABEL, Deed
-from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.api.run import RunPhase
 from kubesaga.engine.attempt import Attempt, AttemptId, RunKey, Stage
 from kubesaga.engine.transitions import ACTIVITY_MOVES, RUN_MOVES, UNDO_MOVES
 from kubesaga.testing.api_server import FakeApiServer

@@ -10,8 +10,9 @@ import pytest
 
 from kubesaga.api import parsing
 from kubesaga.api.action import Verb
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.parsing import field_path, parse_action_spec, parse_run_spec, parse_status, parse_workflow_spec
-from kubesaga.api.run import ActivityPhase, RunPhase
+from kubesaga.api.run import RunPhase
 from kubesaga.api.workflow import InputType
 from kubesaga.errors import InvalidSpec, KubesagaError
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from kubesaga.api.conditions import is_true
+from kubesaga.api.deed import ActivityPhase, ActivityStatus, Stopping
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus, RunPhase, Stopping
+from kubesaga.api.run import RunPhase
 from kubesaga.engine.attempt import Observation, Stage, Succeeded, Unknown
 from kubesaga.engine.decision import Decision, Release, Start, Stop, Tidy
 from kubesaga.engine.reconcile import reconcile

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubesaga.api.deed import ActivityPhase, ActivityStatus, Stopping
 from kubesaga.api.failure import Retry
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActivityPhase, ActivityStatus, Stopping
 from kubesaga.engine.attempt import AttemptId, Failed, Observation, Stage, Unknown
 from kubesaga.engine.decision import Decision, Release, Start
 from kubesaga.engine.reconcile import reconcile
