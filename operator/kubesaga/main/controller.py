@@ -230,16 +230,11 @@ async def _lead(base: Base, elector: Elector) -> None:
             [elector.run(), pods.run()],
             _synced(pods, admission.inventory, runs),
             [
-                runs.run(),
-                *authoring.work(),
-                answering.run(),
-                poster.run(),
-                resync.run(),
-                retention.run(),
+                runs.run(), *authoring.work(), answering.run(), poster.run(), resync.run(), retention.run(),
                 admission.guards.run(),
             ],
             _Shell(records, runs, authoring, actions, answering),
-        )
+        )  # fmt: skip
 
 
 async def _work(

@@ -27,6 +27,7 @@ from kubesaga.engine.standing import standing_of
 from kubesaga.testing.builders import snapshot
 from kubesaga.testing.clock import START
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
 
 HANGS: Final = Observation(stage=Stage.RUNNING, held=True)
 """Stands in a script for an attempt that does not end by itself."""
@@ -58,7 +59,7 @@ class Play:
         ledger: Ledger | None = None,
     ) -> None:
         self._definition = definition
-        self._ledger = ledger
+        self._ledger = ledger or open_ledger()
         self._version = 0
         self._script = {
             name: list(lines) if isinstance(lines, Sequence) else [lines] for name, lines in (script or {}).items()
@@ -139,8 +140,8 @@ class Play:
 
     def _decide(self, snap: Snapshot) -> Decision:
         """Make the pass; where it takes slots, as often as there is something to ask for, as the operator does."""
-        standing = standing_of(snap.run) if self._ledger is not None else None
-        if self._ledger is None or standing is None:
+        standing = standing_of(snap.run)
+        if standing is None:
             return reconcile(snap, self.now, PathEvaluator())
         admission = self._ledger.begin(standing, self._definition.spec.concurrency, self.now)
         while True:
@@ -151,8 +152,6 @@ class Play:
             admission = replace(admission, answers={**admission.answers, **answers})
 
     def _book(self, snap: Snapshot, decision: Decision) -> None:
-        if self._ledger is None:
-            return
         run = snap.run
         if decision.status != run.status:
             self._version += 1

@@ -10,6 +10,8 @@ from tests.unit.kube.server import ApiServer
 
 from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.guards import Guards
+from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.uses import Used
@@ -18,6 +20,7 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.main.authoring import Authoring
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
 
 KEY = RunKey(namespace="shop", name="mail")
 
@@ -40,6 +43,11 @@ def body(name: str = "mail", namespace: str = "shop", generation: int = 1, **spe
     }  # fmt: skip
 
 
+def limits_of(clock: FakeClock) -> LiveLimits:
+    """Return limits that nothing asks for."""
+    return LiveLimits(open_ledger(), Guards(None, clock, on_change=lambda _key: None), clock)
+
+
 def ready(server: ApiServer, name: str = "mail") -> tuple[str, str]:
     [condition] = server.objects["activities", "shop", name]["status"]["conditions"]
     return condition["status"], condition["message"]
@@ -53,7 +61,9 @@ async def test_its_status_is_written_when_it_changes_and_keeps_what_others_write
     server: ApiServer, client: KubeClient, clock: FakeClock
 ) -> None:
     evaluator = PathEvaluator()
-    reconciler = ActivityReconciler(client, Activities(client, evaluator, shared=""), evaluator, clock)
+    reconciler = ActivityReconciler(
+        client, Activities(client, evaluator, shared=""), evaluator, limits_of(clock), clock
+    )
     breakers = [{"key": "k", "state": "Open"}]
     await server.put("activities", {**body(), "status": {"circuitBreakers": breakers}})
     for _ in range(2):
@@ -72,7 +82,9 @@ async def test_its_status_is_written_when_it_changes_and_keeps_what_others_write
 
 async def test_one_that_uses_another_is_ready_with_it(server: ApiServer, client: KubeClient, clock: FakeClock) -> None:
     evaluator = PathEvaluator()
-    reconciler = ActivityReconciler(client, Activities(client, evaluator, shared=""), evaluator, clock)
+    reconciler = ActivityReconciler(
+        client, Activities(client, evaluator, shared=""), evaluator, limits_of(clock), clock
+    )
     await server.put("activities", body(compensation={"uses": "unsend"}))
     await reconciler.process(KEY)
     assert ready(server)[1].startswith("spec.compensation.uses: there is no Activity unsend in namespace shop")
@@ -90,7 +102,7 @@ async def test_one_that_uses_another_is_ready_with_it(server: ApiServer, client:
 ])  # fmt: skip
 def test_it_has_changed_when(bodies: list[Any], changes: list[bool], client: KubeClient, clock: FakeClock) -> None:
     reconciler = ActivityReconciler(
-        client, Activities(client, PathEvaluator(), shared=""), PathEvaluator(), clock
+        client, Activities(client, PathEvaluator(), shared=""), PathEvaluator(), limits_of(clock), clock
     )  # fmt: skip
     told = [reconciler.changed(KEY, one or body(), gone=one is None) for one in bodies]
     assert told == changes
@@ -128,7 +140,7 @@ async def test_workflows_that_use_activities_are_looked_at_when_one_changes(
 
     activities = Activities(client, PathEvaluator(), shared="common")
     definitions = Definitions(no_workflow, MemoryRevisions(), PathEvaluator(), activities.catalogue)
-    authoring = Authoring(client, definitions, activities, PathEvaluator(), clock)
+    authoring = Authoring(client, definitions, activities, PathEvaluator(), limits_of(clock), clock)
     uses, plain = ({"activities": [{"name": "a", **what}]} for what in ({"uses": "mail"}, {"handler": "x"}))
     for namespace, name, document in (("shop", "order", uses), ("bank", "pay", uses), ("shop", "plain", plain)):
         try:
