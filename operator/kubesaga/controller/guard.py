@@ -109,6 +109,12 @@ class Guard:
             self.rate = rates.withdrawn(settings.rate, self.rate, began)
             self.begins += 1
 
+    def moved(self, settings: GuardSettings, began: datetime, now: datetime) -> None:
+        """Take in that what `begun` told of has happened now."""
+        if settings.rate is not None:
+            self.rate = rates.moved(settings.rate, self.rate, began, now)
+            self.begins += 1
+
     def ended(self, settings: Breaker, call: Call) -> bool:
         """Take in how a call ended; tell whether the breaker opened or closed."""
         before = self.state

@@ -164,6 +164,13 @@ class Guards:
             self._writer.touch(self._record(key.owner), SOON)
             self._on_change(key)
 
+    def moved(self, key: GuardKey, began: datetime, now: datetime, default: GuardSettings | None = None) -> None:
+        """Take in that a call of which `begun` told is recorded: it counts from now on, not from when it was let through."""
+        guard, settings = self._known(key, default, now)
+        if settings is not None and settings.rate is not None:
+            guard.moved(settings, began, now)
+            self._writer.touch(self._record(key.owner), SOON)
+
     def ended(self, key: GuardKey, call: Call, default: GuardSettings | None = None) -> None:
         """Take in how a call ended that says something of what was called."""
         guard, settings = self._known(key, default, self._clock.now())

@@ -17,6 +17,7 @@ from kubesaga.controller.loader import run_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.standing import standing_of
+from kubesaga.errors import KubesagaError
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import ACTIVITIES, WORKFLOW_RUNS, WORKFLOWS
 
@@ -70,7 +71,7 @@ class Inventory:
         add(key)
         try:
             standing = standing_of(run_of(key, body)[0])
-        except ValueError as error:
+        except (ValueError, KubesagaError) as error:
             _log.error("the status of WorkflowRun %s cannot be read, so nobody knows what it holds: %s", key, error)
             return
         if standing is not None:

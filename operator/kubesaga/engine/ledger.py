@@ -333,7 +333,10 @@ class Ledger:
         standing = entry.standing
         held = entry.held()
         self._contend(entry)
-        entry.granted = {slot: claim for slot, claim in entry.granted.items() if slot not in held}
+        for begun in [slot for slot in entry.granted if slot in held]:
+            claim = entry.granted.pop(begun)
+            if claim.guard is not None:
+                self._guards.moved(claim.guard, claim.at, self._now, self._defaults.get(claim.guard))
         holds = {**entry.granted, **held}
         waits = {**entry.waits(), **entry.asked}
         claims = {slot: claim for slot, claim in waits.items() if slot not in holds}

@@ -124,6 +124,12 @@ def withdrawn(settings: Rate, state: RateState, began: datetime) -> RateState:
     return state
 
 
+def moved(settings: Rate, state: RateState, began: datetime, now: datetime) -> RateState:
+    """Return the state after what was let through then has been recorded as begun now."""
+    without = withdrawn(settings, state, began)
+    return replace(begun(settings, without, now), reserved=without.reserved)
+
+
 def ahead(settings: Rate) -> int:
     """Return how many begins are worth reserving before anybody asks; 0 for limits where a crash could cost too much.
 

@@ -44,6 +44,9 @@ class GuardStates(Protocol):
     def withdrawn(self, key: GuardKey, began: datetime, default: GuardSettings | None = None) -> None:
         """Take in that it did not begin after all."""
 
+    def moved(self, key: GuardKey, began: datetime, now: datetime, default: GuardSettings | None = None) -> None:
+        """Take in that it is recorded as begun now."""
+
     def ended(self, key: GuardKey, call: Call, default: GuardSettings | None = None) -> None:
         """Take in how a call has ended."""
 

@@ -38,6 +38,9 @@ class Unguarded:
     def withdrawn(self, key: GuardKey, began: datetime, default: GuardSettings | None = None) -> None:
         """Count nothing."""
 
+    def moved(self, key: GuardKey, began: datetime, now: datetime, default: GuardSettings | None = None) -> None:
+        """Count nothing."""
+
     def ended(self, key: GuardKey, call: Call, default: GuardSettings | None = None) -> None:
         """Count nothing."""
 

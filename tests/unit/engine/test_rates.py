@@ -239,3 +239,11 @@ def test_two_records_of_the_same_begins_count_them_once_and_others_apart() -> No
     rate = limit(100)
     both = rates.merged(begins(rate, 0, 0, 10), begins(rate, 0, 20))
     assert both.slices == (Slice(at(0), 2), Slice(at(10), 1), Slice(at(20), 1))
+
+
+def test_what_was_let_through_counts_from_when_it_is_recorded() -> None:
+    settings = Rate(limit=1, period=timedelta(seconds=10))
+    state = rates.begun(settings, replace(rates.UNUSED, reserved=5, reserved_until=START + timedelta(minutes=1)), START)
+    state = rates.moved(settings, state, START, START + timedelta(seconds=2))
+    assert rates.next_time(settings, state, START + timedelta(seconds=3)) == START + timedelta(seconds=12)
+    assert state.reserved == 4
