@@ -162,6 +162,7 @@ OTHER_SETTINGS: Object = {
     "egressAllow": ["*.example.com", "10.0.0.0/8:443"], "httpTimeout": 5,
     "maxOutputBytes": 1000000, "maxRunBytes": 1500000,
     "podStartTimeout": 60, "stopTimeout": 10, "maxInterruptions": 1, "defaultImagePullPolicy": "Always", "workers": 8,
+    "maxWorkflows": 1000, "maxActivities": 100, "queueStrategy": "Fair", "queueTimeout": 30,
     "defaultPodRequests": ["cpu=100m", "memory=64Mi"], "defaultPodLimits": ["memory=1Gi"],
     "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "retentionInterval": 3600, "httpPort": 9090,
     "httpHost": "::", "logLevel": "debug", "logFormat": "text",
