@@ -70,7 +70,7 @@ def _object(*required: str, **properties: Schema) -> Schema:
     return {
         "type": "object",
         "required": list(required),
-        "properties": {name: _TEXT for name in required} | properties,
+        "properties": dict.fromkeys(required, _TEXT) | properties,
     }
 
 
@@ -156,8 +156,6 @@ def _types(class_: EventClass, rows: Iterable[tuple[str, str, Schema]]) -> dict[
 
 
 CATALOGUE: Final[Mapping[str, EventType]] = MappingProxyType(
-    _types(EventClass.SYSTEM, _SYSTEM)
-    | _types(EventClass.INTEGRATION, _INTEGRATION)
-    | _types(EventClass.TIMER, _TIMER)
+    _types(EventClass.SYSTEM, _SYSTEM) | _types(EventClass.INTEGRATION, _INTEGRATION) | _types(EventClass.TIMER, _TIMER)
 )
 """By type (S27-S38). The fields named in the schemas are the least that a Workflow can rely on; others may be there."""

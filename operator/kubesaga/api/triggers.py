@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from kubesaga.api.fields import ACTIVITY_NAME, OPAQUE_OBJECT, Duration, Expression, Model, OpaqueObject, Time
 from kubesaga.api.names import GROUP
@@ -40,7 +40,6 @@ DEDUPE_ANNOTATION: Final = f"{GROUP}/dedupe-window"
 
 _EVENT: Final = r"[^\s*]+\*?|\*"
 _ZONE: Final = r"[A-Za-z0-9_+/-]+"
-
 
 
 def _told(pattern: str, sentence: str) -> AfterValidator:
@@ -86,7 +85,7 @@ class CatchUp(StrEnum):
     ALL = "All"
 
 
-_SHAPES: Final = [
+_SHAPES: Final[list[JsonValue]] = [
     {
         "required": ["event"],
         "not": {"required": ["schedule"]},

@@ -18,8 +18,10 @@ from kubesaga.api.fields import (
     Model,
     ObjectName,
     OpaqueObject,
+    Time,
     VariableName,
 )
+from kubesaga.api.triggers import ScheduleMap, Triggers
 from kubesaga.api.work import Resources, Work
 
 MAX_ACTIVITIES = 500
@@ -102,6 +104,10 @@ class WorkflowSpec(Model):
 
     description: Annotated[str, Field(max_length=4096)] | None = None
     """What the Workflow is for, for people."""
+    suspend: bool = False
+    """Its triggers start no runs. Ticks that pass meanwhile are not made up for; runs under way go on. Not in a run's own spec."""
+    triggers: Triggers = Field(default_factory=list)
+    """What starts runs: events and schedules. Not in a run's own spec."""
     inputs: Annotated[
         list[Input],
         Field(
@@ -162,6 +168,12 @@ class WorkflowStatus(Model):
     """The ControllerRevision that new runs work from."""
     conditions: ConditionList = Field(default_factory=list)
     """`Ready`: the Workflow is valid and runs of it can start. `Ready: False` names the field that is wrong."""
+    last_schedule_time: Time | None = None
+    """The last tick of any of its schedules that got a run."""
+    next_schedule_time: Time | None = None
+    """The next tick of any of its schedules."""
+    schedules: ScheduleMap | None = None
+    """How far each schedule has come, by the trigger's name."""
 
 
 def resource_kind() -> dict[str, Any]:
@@ -173,6 +185,8 @@ def resource_kind() -> dict[str, Any]:
         "shortNames": ["kwf"],
         "columns": [
             {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+            {"name": "Next", "type": "string", "jsonPath": ".status.nextScheduleTime"},
+            {"name": "Suspended", "type": "boolean", "jsonPath": ".spec.suspend"},
             {"name": "Revision", "type": "string", "jsonPath": ".status.currentRevision", "priority": 1},
             {
                 "name": "Reason",

@@ -23,6 +23,9 @@ from kubesaga.kube.resources import WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
+_OF_THE_TICKER: Final = ("schedules", "lastScheduleTime", "nextScheduleTime")
+"""What triggers.ticker keeps in the same status."""
+
 _TOLD: Final = 10
 """How many warnings stand in the condition; `kubesaga lint` tells all."""
 
@@ -45,7 +48,8 @@ class WorkflowReconciler:
             return None
         old = body.get("status") or {}
         status = await self._status(body, old)
-        patch = merge_patch(old, status.wire())
+        others = {name: old[name] for name in _OF_THE_TICKER if name in old}
+        patch = merge_patch(old, {**others, **status.wire()})
         if not patch:
             return None
         version = body["metadata"]["resourceVersion"]

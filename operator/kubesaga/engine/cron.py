@@ -106,7 +106,9 @@ def zone_of(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise LookupError(f"there is no time zone {name}; write a name of the IANA database, such as Europe/Berlin") from None
+        raise LookupError(
+            f"there is no time zone {name}; write a name of the IANA database, such as Europe/Berlin"
+        ) from None
 
 
 @lru_cache(maxsize=1024)
@@ -130,4 +132,3 @@ def _expression(text: str) -> str:
         day = ", or there is no such day in these months" if field == "day-of-month" else ""
         raise ValueError(f"is no cron expression: its {field} cannot be read{day}") from None
     return expression
-

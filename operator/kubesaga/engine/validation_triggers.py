@@ -100,7 +100,9 @@ def _shape(trigger: Trigger, path: str) -> Iterator[Problem]:
         return
     if trigger.event is not None and trigger.schedule is not None and trigger.event != CUSTOM:
         told = "says when already" if trigger.event in TIMER_EVENTS else "is no timer"
-        yield Problem(field_path(path, "schedule"), f"{trigger.event} {told}; keep event or schedule, or make two triggers")
+        yield Problem(
+            field_path(path, "schedule"), f"{trigger.event} {told}; keep event or schedule, or make two triggers"
+        )
         return
     if trigger.timed:
         yield from _timer(trigger, path)
@@ -112,7 +114,9 @@ def _shape(trigger: Trigger, path: str) -> Iterator[Problem]:
 
 def _timer(trigger: Trigger, path: str) -> Iterator[Problem]:
     if trigger.dedupe_window is not None:
-        yield Problem(field_path(path, "dedupeWindow"), "is about events that come in; a tick is never repeated; remove it")
+        yield Problem(
+            field_path(path, "dedupeWindow"), "is about events that come in; a tick is never repeated; remove it"
+        )
     try:
         trigger_schedule(trigger)
     except LookupError as error:

@@ -78,7 +78,7 @@ def tick_event(origin: Origin, trigger: Trigger, schedule: Schedule, tick: datet
 
 def is_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Tell whether a run that bears the name of a wanted one was made for the same event or tick."""
-    return _key(found) == _key(wanted)
+    return bool(_key(found) == _key(wanted))
 
 
 def _key(body: Mapping[str, Any]) -> Any:

@@ -43,6 +43,7 @@ FAILED: Final = "failed"
 
 _NOT_YET: Final = timedelta(seconds=30)
 """When to look again at a Workflow that nobody has checked yet: the check itself brings it back sooner."""
+_FINAL: Final = frozenset(str(phase) for phase in RunPhase if phase.finished)
 _RECORD: Final = ("schedules", "lastScheduleTime", "nextScheduleTime")
 
 
@@ -162,7 +163,9 @@ class Ticker:
 
     def _failed(self, origin: Origin, trigger: Trigger, told: str) -> str:
         self._observe(FAILED)
-        _log.warning("a tick of %s of Workflow %s/%s gets no run: %s", trigger.name, origin.namespace, origin.name, told)
+        _log.warning(
+            "a tick of %s of Workflow %s/%s gets no run: %s", trigger.name, origin.namespace, origin.name, told
+        )
         return f"no run: {told}."
 
     async def _live(self, origin: Origin, trigger: Trigger) -> list[LiveRun]:
@@ -256,8 +259,7 @@ def _patch(old: Mapping[str, Any], records: Mapping[str, ScheduleStatus]) -> dic
 
 
 def _is_finished(body: Body) -> bool:
-    phase = (body.get("status") or {}).get("phase")
-    return phase in RunPhase and RunPhase(phase).finished if isinstance(phase, str) else False
+    return (body.get("status") or {}).get("phase") in _FINAL
 
 
 def _is_ending(body: Body) -> bool:
