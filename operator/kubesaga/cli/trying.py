@@ -24,7 +24,7 @@ from kubesaga.triggers.matching import Answer, Broken, Match, Matcher, matchers_
 from kubesaga.triggers.payloads import faults
 from kubesaga.triggers.runs import Origin, run_of_event
 
-_WORDS: Final = {"Match": "matches", "NoMatch": "does not match", "Broken": "matches, and its run cannot be made"}
+_WORDS: Final = {"Match": "matches", "NoMatch": "does not match", "Broken": "cannot start a run"}
 _SYMBOLS: Final = {"Match": "Succeeded", "NoMatch": "Skipped", "Broken": "Failed"}
 
 
