@@ -104,8 +104,8 @@ class WorkflowSpec(Model):
 
     description: Annotated[str, Field(max_length=4096)] | None = None
     """What the Workflow is for, for people."""
-    suspend: bool = False
-    """Its triggers start no runs. Ticks that pass meanwhile are not made up for; runs under way go on. Not in a run's own spec."""
+    suspend: bool | None = None
+    """true: its triggers start no runs. Ticks that pass meanwhile are not made up for; runs under way go on. Not in a run's own spec."""
     triggers: Triggers = Field(default_factory=list)
     """What starts runs: events and schedules. Not in a run's own spec."""
     inputs: Annotated[

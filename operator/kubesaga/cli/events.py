@@ -59,13 +59,13 @@ def test(ctx: click.Context, workflow: str, event: str, name: str | None, uid: s
     if output == "json":
         shown = {
             "workflow": manifest.name, "event": {"type": what.type, "source": what.source, "id": what.id},
-            "suspended": spec.suspend, "warnings": what.warnings, "triggers": [row.wire() for row in rows],
+            "suspended": bool(spec.suspend), "warnings": what.warnings, "triggers": [row.wire() for row in rows],
         }  # fmt: skip
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         terminal = Terminal.of(sys.stdout, os.environ)  # noqa: TID251 - the command line is where the environment is read
         click.echo(terminal.styled(f"{what.type}  {what.id}  from {what.source}", "cyan"), color=True)
-        for line in (*_told(what.warnings, terminal), *_lines(rows, terminal), *_end(manifest, rows, spec.suspend)):
+        for line in (*_told(what.warnings, terminal), *_lines(rows, terminal), *_end(manifest, rows, bool(spec.suspend))):
             click.echo(line, color=True)
     ctx.exit(0 if any(row.matches for row in rows) else 1)
 

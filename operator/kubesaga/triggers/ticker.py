@@ -94,7 +94,7 @@ class Ticker:
             before = known.get(matcher.trigger.name)
             planned = plan(
                 matcher.trigger, trigger_schedule(matcher.trigger), before,
-                now=self._now(), since=_since(body, self._now()), suspended=spec.suspend,
+                now=self._now(), since=_since(body, self._now()), suspended=bool(spec.suspend),
             )  # fmt: skip
             try:
                 records[matcher.trigger.name] = await self._carry_out(_origin(body), matcher, planned)
