@@ -144,13 +144,15 @@ def _schema_problems(schema: Any, path: str, depth: int) -> Iterator[Problem]:
                 here, f"is a keyword that is not supported; there are {', '.join(sorted((*_CHECKS, *_NESTED)))}"
             )
     for word, value in schema.items():
-        if word in _NESTED:
+        if word in _LISTS and not (isinstance(value, list) and value):
+            yield Problem(field_path(path, word), "must be a list with a schema at least")
+        elif word in _NESTED:
             for inner, where in _inner(word, value, field_path(path, word)):
                 yield from _schema_problems(inner, where, depth + 1)
 
 
 def _inner(word: str, value: Any, path: str) -> Iterator[tuple[Any, str]]:
-    if word in ("allOf", "anyOf", "oneOf") and isinstance(value, list) and value:
+    if word in _LISTS:
         yield from ((part, field_path(path, number)) for number, part in enumerate(value))
     elif word == "properties" and isinstance(value, Mapping):
         yield from ((part, field_path(path, name)) for name, part in value.items())
@@ -184,7 +186,8 @@ def _pattern_fault(value: Any) -> str | None:
     return None
 
 
-_NESTED: Final = ("properties", "additionalProperties", "items", "allOf", "anyOf", "oneOf", "not")
+_LISTS: Final = ("allOf", "anyOf", "oneOf")
+_NESTED: Final = ("properties", "additionalProperties", "items", "not", *_LISTS)
 _CHECKS: Final[Mapping[str, Callable[[Any], str | None]]] = {
     "type": _type_fault,
     "const": lambda _: None,
