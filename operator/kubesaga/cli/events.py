@@ -65,7 +65,11 @@ def test(ctx: click.Context, workflow: str, event: str, name: str | None, uid: s
     else:
         terminal = Terminal.of(sys.stdout, os.environ)  # noqa: TID251 - the command line is where the environment is read
         click.echo(terminal.styled(f"{what.type}  {what.id}  from {what.source}", "cyan"), color=True)
-        for line in (*_told(what.warnings, terminal), *_lines(rows, terminal), *_end(manifest, rows, bool(spec.suspend))):
+        for line in (
+            *_told(what.warnings, terminal),
+            *_lines(rows, terminal),
+            *_end(manifest, rows, bool(spec.suspend)),
+        ):
             click.echo(line, color=True)
     ctx.exit(0 if any(row.matches for row in rows) else 1)
 

@@ -135,20 +135,21 @@ def _schema_problems(schema: Any, path: str, depth: int) -> Iterator[Problem]:
         yield Problem(path, f"is nested too deeply; {MAX_DEPTH} levels are allowed")
         return
     for word, value in schema.items():
-        here = field_path(path, word)
-        if word in _CHECKS:
-            if fault := _CHECKS[word](value):
-                yield Problem(here, fault)
-        elif word not in (*_NESTED, *_WORDS):
-            yield Problem(
-                here, f"is a keyword that is not supported; there are {', '.join(sorted((*_CHECKS, *_NESTED)))}"
-            )
-    for word, value in schema.items():
-        if word in _LISTS and not (isinstance(value, list) and value):
-            yield Problem(field_path(path, word), "must be a list with a schema at least")
+        if fault := _keyword_fault(word, value):
+            yield Problem(field_path(path, word), fault)
         elif word in _NESTED:
             for inner, where in _inner(word, value, field_path(path, word)):
                 yield from _schema_problems(inner, where, depth + 1)
+
+
+def _keyword_fault(word: str, value: Any) -> str | None:
+    if word in _CHECKS:
+        return _CHECKS[word](value)
+    if word in _LISTS and not (isinstance(value, list) and value):
+        return "must be a list with a schema at least"
+    if word in _NESTED or word in _WORDS:
+        return None
+    return f"is a keyword that is not supported; there are {', '.join(sorted((*_CHECKS, *_NESTED)))}"
 
 
 def _inner(word: str, value: Any, path: str) -> Iterator[tuple[Any, str]]:

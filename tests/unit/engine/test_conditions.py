@@ -196,7 +196,10 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 def sentences(why: Explanation, depth: int = 0) -> list[str]:
     sign = "+" if why.holds else "-"
-    return [f"{'  ' * depth}{sign} {why.sentence}", *(line for part in why.parts for line in sentences(part, depth + 1))]
+    return [
+        f"{'  ' * depth}{sign} {why.sentence}",
+        *(line for part in why.parts for line in sentences(part, depth + 1)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,9 @@ def test_the_calendar_ends() -> None:
 EXPRESSIONS = st.sampled_from(
     ["* * * * *", "*/7 * * * *", "0 * * * *", "30 2 * * *", "0,15,59 1,2,3 * * *", "*/20 2 * * *", "0 */3 * * *", "0 0 * * *", "59 23 L * *", "0 2 * * SUN"]
 )  # fmt: skip
-ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Africa/Cairo", "America/Santiago"])
+ZONES = st.sampled_from(
+    ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Africa/Cairo", "America/Santiago"]
+)
 MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)).map(lambda moment: moment.replace(tzinfo=UTC))
 
 
@@ -107,7 +109,10 @@ def test_the_ticks_do_not_depend_on_where_the_search_begins(
 def test_the_latest_ticks_are_the_last_of_all(
     expression: str, zone: str, start: datetime, hours: int, count: int
 ) -> None:
-    schedule, until = schedule_of(expression, zone), start + timedelta(hours=min(hours, 30 if "*" in expression[0] else hours))
+    schedule, until = (
+        schedule_of(expression, zone),
+        start + timedelta(hours=min(hours, 30 if "*" in expression[0] else hours)),
+    )
     every: list[datetime] = []
     for tick in schedule.ticks_after(start):
         if tick > until:

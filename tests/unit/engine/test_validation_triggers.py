@@ -10,11 +10,11 @@ import pytest
 from tests.unit.api.api_server import refusals
 
 from kubesaga.api.parsing import parse_workflow_spec
+from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.schema import spec_schema
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cel.pool import CelPool
 from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
-from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.errors import InvalidSpec
 
 INPUTS = [{"name": "id", "required": True}, {"name": "count", "type": "integer", "default": 1}]
@@ -38,7 +38,9 @@ def told(spec: dict[str, Any], checker: CelPool) -> list[tuple[str, str]]:
         problems = problems_of(parse_workflow_spec(spec), checker)
     except InvalidSpec as error:
         problems = list(error.problems)
-    return [(problem.path.removeprefix("spec.triggers[0].").removeprefix("spec."), problem.message) for problem in problems]
+    return [
+        (problem.path.removeprefix("spec.triggers[0].").removeprefix("spec."), problem.message) for problem in problems
+    ]
 
 
 @pytest.mark.parametrize(

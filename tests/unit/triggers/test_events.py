@@ -88,13 +88,19 @@ def test_a_tick_is_the_same_in_every_zone() -> None:
     assert tick_run_name("report", "nightly", here, key) == f"report-nightly-202611220100-{key[:16]}"
 
 
-@given(workflow=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?", fullmatch=True), trigger=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True))
+@given(
+    workflow=st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?", fullmatch=True),
+    trigger=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True),
+)
 def test_every_name_is_a_dns_label(workflow: str, trigger: str) -> None:
     for name in (event_run_name(workflow, trigger, "f" * 64), tick_run_name(workflow, trigger, TICK, "f" * 64)):
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name)
 
 
-@given(trigger=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True), other=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True))
+@given(
+    trigger=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True),
+    other=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True),
+)
 def test_triggers_that_look_alike_are_kept_apart(trigger: str, other: str) -> None:
     assert (trigger_id("u", trigger) == trigger_id("u", other)) is (trigger == other)
 

@@ -24,7 +24,11 @@ def cel() -> Iterator[CelPool]:
 
 
 def matcher(trigger: dict[str, Any], inputs: list[dict[str, Any]] | None = None) -> Matcher:
-    spec = {"inputs": INPUTS if inputs is None else inputs, "triggers": [{"name": "t", **trigger}], "activities": [{"name": "a", "handler": "x"}]}
+    spec = {
+        "inputs": INPUTS if inputs is None else inputs,
+        "triggers": [{"name": "t", **trigger}],
+        "activities": [{"name": "a", "handler": "x"}],
+    }
     (made,) = matchers_of(parse_workflow_spec(spec))
     return made
 

@@ -68,7 +68,9 @@ def test_due(known: ScheduleStatus, now: str, fields: dict[str, Any], ticks: lis
 def test_a_new_schedule_counts_from_where_it_is_told_to() -> None:
     assert told(planned(None, at("01 12:20"), since=at("01 11:30")).ticks) == ["01 12:00"]
     assert told(planned(None, at("01 12:20"), since=at("01 12:20")).ticks) == []
-    assert told(planned(None, at("01 12:20"), since=at("02 00:00")).ticks) == [], "made by a clock that is ahead of ours"
+    assert told(planned(None, at("01 12:20"), since=at("02 00:00")).ticks) == [], (
+        "made by a clock that is ahead of ours"
+    )
 
 
 def test_while_suspended_nothing_is_due_and_nothing_changes() -> None:
@@ -162,7 +164,9 @@ OLD, ENDING, OWN = (
         pytest.param("Forbid", [OWN], Start(), id="Forbid: its own run, of a pass that died"),
         pytest.param("Replace", [], Start(), id="Replace: nothing is live"),
         pytest.param("Replace", [OLD], Start(cancel=("old",)), id="Replace: cancelled"),
-        pytest.param("Replace", [ENDING, OLD], Start(cancel=("old",)), id="Replace: what is ending was told to already"),
+        pytest.param(
+            "Replace", [ENDING, OLD], Start(cancel=("old",)), id="Replace: what is ending was told to already"
+        ),
         pytest.param("Replace", [OWN, ENDING], Start(), id="Replace: its own run is not cancelled"),
     ],
 )
