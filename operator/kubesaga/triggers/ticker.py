@@ -250,7 +250,7 @@ def _patch(old: Mapping[str, Any], records: Mapping[str, ScheduleStatus]) -> dic
             changed[name] = {**dict.fromkeys(before.get(name) or ()), **wire}
     last = max((record.last for record in records.values() if record.last), default=None)
     next_ = min((record.next for record in records.values() if record.next), default=None)
-    patch: dict[str, Any] = {"schedules": changed} if changed else {}
+    patch: dict[str, Any] = {"schedules": changed if wires else None} if changed else {}
     for field, moment in (("lastScheduleTime", last), ("nextScheduleTime", next_)):
         told = format_time(moment) if moment is not None else None
         if old.get(field) != told:
