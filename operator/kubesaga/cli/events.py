@@ -48,14 +48,19 @@ def test(ctx: click.Context, workflow: str, event: str, name: str | None, uid: s
     Exit status: 0 a trigger matches; 1 none does; 2 the Workflow or the event cannot be used.
     """
     from kubesaga.cel.pool import CelPool
+    from kubesaga.cli.plan import Refused
     from kubesaga.cli.progress import Terminal
     from kubesaga.cli.trying import event_in, tried, workflow_in
+    from kubesaga.engine.expressions import EvaluatorUnavailable
     from kubesaga.main.process import SystemClock
 
-    with CelPool(size=1) as evaluator:
-        manifest, spec = workflow_in(workflow, name, evaluator)
-        what = event_in(event)
-        rows = tried(manifest, spec, what, evaluator, uid=uid, now=SystemClock().now())
+    try:
+        with CelPool(size=1) as evaluator:
+            manifest, spec = workflow_in(workflow, name, evaluator)
+            what = event_in(event)
+            rows = tried(manifest, spec, what, evaluator, uid=uid, now=SystemClock().now())
+    except EvaluatorUnavailable as error:
+        raise Refused([str(error)]) from None
     if output == "json":
         shown = {
             "workflow": manifest.name, "event": {"type": what.type, "source": what.source, "id": what.id},

@@ -42,9 +42,11 @@ class Origin:
     uid: str
 
 
-def run_of_event(origin: Origin, trigger: Trigger, event: Event, inputs: Mapping[str, Any]) -> Body:
-    """Return the one run that a trigger makes of an event."""
-    key = event_key(origin.uid, trigger.name, event.source, event.id)
+def run_of_event(
+    origin: Origin, trigger: Trigger, event: Event, inputs: Mapping[str, Any], *, sender: str | None = None
+) -> Body:
+    """Return the one run that a trigger makes of an event. `sender` is whose ids are unique; default: the event's source."""
+    key = event_key(origin.uid, trigger.name, event.source if sender is None else sender, event.id)
     marks = {DEDUPE_ANNOTATION: trigger.dedupe_window or DEDUPE_WINDOW}
     return _run(origin, trigger, event_run_name(origin.name, trigger.name, key), key, marks, event, inputs)
 

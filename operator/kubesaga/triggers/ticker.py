@@ -18,21 +18,20 @@ from pydantic import ValidationError
 
 from kubesaga.api.fields import format_time, parse_time
 from kubesaga.api.names import FINISHED_LABEL
-from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.run import RunPhase
 from kubesaga.api.triggers import TRIGGER_ID_LABEL, ConcurrencyPolicy, ScheduleStatus, Trigger
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.validation_triggers import trigger_schedule
-from kubesaga.errors import InvalidSpec
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS
-from kubesaga.triggers.matching import Broken, Matcher, NoMatch, matchers_of
+from kubesaga.triggers.matching import Broken, Matcher, NoMatch
 from kubesaga.triggers.names import trigger_id
 from kubesaga.triggers.runs import Body, Origin, is_same, run_of_tick, tick_event
 from kubesaga.triggers.schedules import LeaveOut, LiveRun, Plan, decide, plan
+from kubesaga.triggers.workflows import Preparer, origin_of, readiness
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
@@ -62,6 +61,7 @@ class Ticker:
         self._evaluator = evaluator
         self._now = now
         self._observe = observe
+        self._preparer = Preparer()
 
     async def process(self, key: RunKey) -> datetime | None:
         """See to the ticks that are due; return when the next one is. Raises ApiError: then the pass is to be repeated."""
@@ -72,17 +72,14 @@ class Ticker:
         old = body.get("status") or {}
         if "deletionTimestamp" in body["metadata"] or not _concerns(body, old):
             return None
-        ready = _ready(body)
-        if ready is None:
-            return self._now() + _NOT_YET
-        if not ready:
+        ready = readiness(body)
+        if ready is False:
             return None  # nothing invalid ever starts; what is missed meanwhile is caught up with
-        try:
-            spec = parse_workflow_spec(body.get("spec"))
-            matchers = matchers_of(spec)
-        except InvalidSpec:
+        prepared = self._preparer.prepared(body) if ready else None
+        if prepared is None:
             return self._now() + _NOT_YET
-        return await self._pass(body, old, spec, [matcher for matcher in matchers if matcher.trigger.timed])
+        timed = [matcher for matcher in prepared.matchers if matcher.trigger.timed]
+        return await self._pass(body, old, prepared.spec, timed)
 
     async def _pass(
         self, body: Body, old: Mapping[str, Any], spec: WorkflowSpec, matchers: list[Matcher]
@@ -97,7 +94,7 @@ class Ticker:
                 now=self._now(), since=_since(body, self._now()), suspended=bool(spec.suspend),
             )  # fmt: skip
             try:
-                records[matcher.trigger.name] = await self._carry_out(_origin(body), matcher, planned)
+                records[matcher.trigger.name] = await self._carry_out(origin_of(body), matcher, planned)
             except errors.ApiError as error:
                 failures.append(error)
                 if before is not None:
@@ -205,23 +202,9 @@ class Ticker:
 # --- the Workflow on the wire ---------------------------------------------------------------------------------------
 
 
-def _origin(body: Body) -> Origin:
-    metadata = body["metadata"]
-    return Origin(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
-
-
 def _concerns(body: Body, status: Mapping[str, Any]) -> bool:
     """Tell whether there is a schedule, or the record of one that is to go."""
     return bool((body.get("spec") or {}).get("triggers")) or any(name in status for name in _RECORD)
-
-
-def _ready(body: Body) -> bool | None:
-    """Tell whether the Workflow as it is now is valid; None: that has not been looked at."""
-    status = body.get("status") or {}
-    if status.get("observedGeneration") != body["metadata"].get("generation"):
-        return None
-    truth = next((known["status"] for known in status.get("conditions") or () if known["type"] == "Ready"), None)
-    return None if truth is None else truth == "True"
 
 
 def _since(body: Body, now: datetime) -> datetime:
