@@ -36,7 +36,7 @@ MAX_PROBLEMS: Final = 100
 
 _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowSpec: frozenset(
-        ("suspend", "triggers", "tracing", "logging")
+        ("tracing", "logging")
     ),
     Activity: frozenset(
         ("workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output", "executor",

@@ -18,10 +18,12 @@ from kubesaga.api.fields import (
     Model,
     ObjectName,
     OpaqueObject,
+    Time,
     VariableName,
 )
 from kubesaga.api.guard_status import GuardsStatus
 from kubesaga.api.limits import Concurrency, Guarded
+from kubesaga.api.triggers import ScheduleMap, Triggers
 from kubesaga.api.work import INLINE, Resources, Work, one_of
 
 MAX_ACTIVITIES = 500
@@ -106,6 +108,10 @@ class WorkflowSpec(Model):
 
     description: Annotated[str, Field(max_length=4096)] | None = None
     """What the Workflow is for, for people."""
+    suspend: bool | None = None
+    """true: its triggers start no runs. Ticks that pass meanwhile are not made up for; runs under way go on. Not in a run's own spec."""
+    triggers: Triggers = Field(default_factory=list)
+    """What starts runs: events and schedules. Not in a run's own spec."""
     inputs: Annotated[
         list[Input],
         Field(
@@ -168,6 +174,12 @@ class WorkflowStatus(GuardsStatus):
     """The ControllerRevision that new runs work from."""
     conditions: ConditionList = Field(default_factory=list)
     """`Ready`: the Workflow is valid and runs of it can start. `Ready: False` names the field that is wrong."""
+    last_schedule_time: Time | None = None
+    """The last tick of any of its schedules that got a run."""
+    next_schedule_time: Time | None = None
+    """The next tick of any of its schedules."""
+    schedules: ScheduleMap | None = None
+    """How far each schedule has come, by the trigger's name."""
 
 
 def resource_kind() -> dict[str, Any]:
@@ -179,6 +191,8 @@ def resource_kind() -> dict[str, Any]:
         "shortNames": ["kwf"],
         "columns": [
             {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+            {"name": "Next", "type": "string", "jsonPath": ".status.nextScheduleTime"},
+            {"name": "Suspended", "type": "boolean", "jsonPath": ".spec.suspend"},
             {"name": "Revision", "type": "string", "jsonPath": ".status.currentRevision", "priority": 1},
             {
                 "name": "Reason",

@@ -11,6 +11,7 @@ import click
 _COMMANDS: Final = {
     "run": "Run a Workflow here and now, without a cluster.",
     "lint": "Check Workflows and WorkflowRuns without a cluster.",
+    "events": "Try triggers out with an event, and list the types of events.",
     "queue": "Show who waits for a slot, and when it is their turn.",
     "crds": "Print the CustomResourceDefinitions.",
     "controller": "Run the operator.",

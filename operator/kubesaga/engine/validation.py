@@ -25,6 +25,7 @@ from kubesaga.engine import (
     validation_guards,
     validation_limits,
     validation_sites,
+    validation_triggers,
     validation_warnings,
     validation_work,
 )
@@ -43,7 +44,13 @@ MAX_PROBLEMS: Final = 100
 """How many problems are told at once: finding the name that was probably meant takes time, for each of them."""
 
 _LIMITS_OF_WORKFLOWS: Final = ("maxWorkflows", "key", "onConflict")
-_OF_WORKFLOWS: Final = ("successfulRunsHistoryLimit", "failedRunsHistoryLimit", "revisionHistoryLimit")
+_OF_WORKFLOWS: Final = (
+    "triggers",
+    "suspend",
+    "successfulRunsHistoryLimit",
+    "failedRunsHistoryLimit",
+    "revisionHistoryLimit",
+)
 """Fields of a Workflow's spec that have no meaning in a run's own."""
 
 MAX_DEPTH: Final = 32
@@ -63,6 +70,7 @@ def problems_of(
     graph = validation_graph.graph_of(spec, path)
     resolution = resolution or resolve(works_of(spec, path), Catalogue(), "", None)
     rules = chain(
+        validation_triggers.problems(spec.triggers, spec.inputs, checker, path),
         _inputs(spec, path),
         _variables(spec, path),
         validation_graph.problems(spec, graph, path),
@@ -146,6 +154,9 @@ def _bounds(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
 def _free_values(spec: WorkflowSpec, path: str) -> Iterator[tuple[str, Any]]:
     yield field_path(path, "variables"), spec.variables
     yield field_path(path, "outputs"), spec.outputs
+    for number, trigger in enumerate(spec.triggers):
+        yield field_path(path, "triggers", number, "conditions"), trigger.conditions
+        yield field_path(path, "triggers", number, "inputs"), trigger.inputs
     for number, declared in enumerate(spec.inputs):
         yield field_path(path, "inputs", number, "default"), declared.default
     for place in validation_graph.places_of(spec, path):

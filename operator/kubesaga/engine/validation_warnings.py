@@ -15,7 +15,7 @@ from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.engine import validation_expressions
+from kubesaga.engine import validation_expressions, validation_triggers
 from kubesaga.engine.uses import Uses
 from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
 from kubesaga.engine.validation_graph import Graph, Place, graph_of
@@ -29,6 +29,7 @@ def warnings(spec: WorkflowSpec, uses: Uses, path: str) -> Iterator[Problem]:
     """Yield what is probably not meant."""
     if not (spec.description or "").strip():
         yield Problem(field_path(path, "description"), "is empty; say in a sentence what the Workflow is for")
+    yield from validation_triggers.warnings(spec.triggers, path)
     graph = graph_of(spec, path)
     spots = tuple(spots_of(spec, path))
     yield from _timeouts(spec, spots)

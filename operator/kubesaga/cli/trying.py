@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tries the triggers of one Workflow in a file on one event in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from kubesaga.api.event_types import CATALOGUE, find_type
+from kubesaga.api.fields import format_time
+from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.cli.checking import check_header, check_spec
+from kubesaga.cli.documents import STDIN, Manifest, read_manifests, read_text
+from kubesaga.cli.plan import DEFAULT_NAMESPACE, Refused
+from kubesaga.cli.yaml_text import Unreadable, read_yaml
+from kubesaga.engine.conditions import Explanation
+from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.validation_triggers import trigger_schedule, unknown_type
+from kubesaga.errors import InvalidSpec
+from kubesaga.triggers.events import Event, event_of
+from kubesaga.triggers.matching import Answer, Broken, Match, Matcher, matchers_of
+from kubesaga.triggers.payloads import faults
+from kubesaga.triggers.runs import Origin, run_of_event
+
+_WORDS: Final = {"Match": "matches", "NoMatch": "does not match", "Broken": "cannot start a run"}
+_SYMBOLS: Final = {"Match": "Succeeded", "NoMatch": "Skipped", "Broken": "Failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenEvent:
+    """The event, and what is odd about it."""
+
+    event: Event
+    warnings: list[str]
+
+    @property
+    def type(self) -> str:
+        """Its type."""
+        return self.event.type
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+        return self.event.source
+
+    @property
+    def id(self) -> str:
+        """Its id there."""
+        return self.event.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What came out for one trigger."""
+
+    name: str
+    answer: Answer
+    run: str | None
+    """The run that the event would start."""
+    next_tick: datetime | None
+
+    @property
+    def matches(self) -> bool:
+        """Tell whether the event would start a run."""
+        return isinstance(self.answer, Match)
+
+    @property
+    def word(self) -> str:
+        """What came out, in words."""
+        next_ = f"; its next tick is at {format_time(self.next_tick)}" if self.next_tick is not None else ""
+        return f"{_WORDS[type(self.answer).__name__]}{next_}"
+
+    @property
+    def symbol(self) -> str:
+        """The phase whose sign it bears."""
+        return _SYMBOLS[type(self.answer).__name__]
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The inputs that the run would have."""
+        return self.answer.inputs if isinstance(self.answer, Match) else {}
+
+    def reasons(self) -> Iterator[tuple[int, Explanation]]:
+        """Yield the reasons with their depth, in order."""
+        why = self.answer.why
+        rest = [(0, part) for part in reversed(why.parts or (why,))]
+        while rest:
+            depth, part = rest.pop()
+            yield depth, part
+            rest += [(depth + 1, inner) for inner in reversed(part.parts)]
+
+    def wire(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        found: dict[str, Any] = {"name": self.name, "answer": type(self.answer).__name__, "why": _wire(self.answer.why)}
+        if isinstance(self.answer, Match):
+            found |= {"run": self.run, "inputs": self.answer.inputs}
+        if isinstance(self.answer, Broken):
+            found["problems"] = [{"path": p.path, "message": p.message} for p in self.answer.problems]
+        if self.next_tick is not None:
+            found["nextTick"] = format_time(self.next_tick)
+        return found
+
+
+def workflow_in(file: str, name: str | None, evaluator: Evaluator) -> tuple[Manifest, WorkflowSpec]:
+    """Return the one Workflow of a file that is asked for. Raises Refused, also where it is not valid."""
+    reading = read_manifests(file)
+    if reading.findings:
+        raise Refused([str(finding) for finding in reading.findings])
+    workflows = [manifest for manifest in reading.manifests if manifest.kind == "Workflow"]
+    named = [manifest for manifest in workflows if name is None or manifest.name == name]
+    if len(named) != 1:
+        names = ", ".join(manifest.name for manifest in workflows) or "none"
+        advice = "; say which one by --workflow NAME" if len(named) > 1 else ""
+        raise Refused([f"{file}: holds {len(named)} Workflows that are asked for (there are: {names}){advice}"])
+    manifest = named[0]
+    spec, findings = check_spec(manifest, manifest.value.get("spec"), "spec", evaluator)
+    problems = [str(finding) for finding in (*check_header(manifest), *findings) if not finding.warning]
+    if problems or spec is None:
+        raise Refused(problems)
+    return manifest, spec
+
+
+def event_in(file: str) -> GivenEvent:
+    """Return the event of a file. Raises Refused with each problem as `file:line: path: sentence`."""
+    source = "<stdin>" if file == STDIN else file
+    try:
+        documents = read_yaml(read_text(file))
+    except Unreadable as error:
+        place = f"{source}:{error.line}" if error.line else source
+        raise Refused([f"{place}: {error}"]) from None
+    if len(documents) != 1:
+        raise Refused([f"{source}: must hold one event, but holds {len(documents)} documents"])
+    (document,) = documents
+    try:
+        event = event_of(document.value)
+    except InvalidSpec as error:
+        raise Refused([f"{source}:{document.line(problem.path)}: {problem}" for problem in error.problems]) from None
+    if document.problems:
+        raise Refused([f"{source}:{document.line(problem.path)}: {problem}" for problem in document.problems])
+    return GivenEvent(event=event, warnings=list(_oddities(event)))
+
+
+def tried(
+    manifest: Manifest, spec: WorkflowSpec, given: GivenEvent, evaluator: Evaluator, *, uid: str | None, now: datetime
+) -> list[Tried]:
+    """Return what comes out for each trigger. Without the Workflow's uid the end of the run's name is not known."""
+    known = uid or manifest.metadata.get("uid")
+    origin = Origin(
+        namespace=manifest.namespace or DEFAULT_NAMESPACE, name=manifest.name, uid=str(known or "")
+    )  # fmt: skip
+    return [_tried(matcher, origin, given.event, evaluator, now, named=bool(known)) for matcher in matchers_of(spec)]
+
+
+def _tried(
+    matcher: Matcher, origin: Origin, event: Event, evaluator: Evaluator, now: datetime, *, named: bool
+) -> Tried:  # fmt: skip
+    trigger = matcher.trigger
+    answer = matcher.event(event, evaluator)
+    run = None
+    if isinstance(answer, Match):
+        run = str(run_of_event(origin, trigger, event, answer.inputs)["metadata"]["name"])
+        if not named:
+            run = f"{run.rpartition('-')[0]}-…  (how it ends depends on the Workflow's uid in the cluster: --uid)"
+    next_ = trigger_schedule(trigger).next_after(now) if trigger.timed else None
+    return Tried(name=trigger.name, answer=answer, run=run, next_tick=next_)
+
+
+def _oddities(event: Event) -> Iterator[str]:
+    known = find_type(event.type, CATALOGUE.values())
+    if known is None:
+        yield f"type: {unknown_type(event.type)}"
+    else:
+        yield from (f"{problem}, says the schema of {known.type}" for problem in faults(known.schema, event.data))
+
+
+def _wire(why: Explanation) -> dict[str, Any]:
+    parts = {"parts": [_wire(part) for part in why.parts]} if why.parts else {}
+    return {"holds": why.holds, "sentence": why.sentence, **parts}
