@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from kubesaga.api.action import TargetRef, Verb, WorkflowActionSpec
+from kubesaga.api.event_source import WorkflowEventSourceSpec
 from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
@@ -49,12 +50,14 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     HttpActivity: frozenset(("auth",)),
     WorkflowRunSpec: frozenset(("priority", "debug")),
     WorkflowActionSpec: frozenset(("variable", "value")),
+    WorkflowEventSourceSpec: frozenset(("kubernetes",)),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
 
 _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
     (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable", "ResetBreaker")),
     (TargetRef, "kind"): frozenset(("Activity",)),
+    (WorkflowEventSourceSpec, "type"): frozenset(("Kubernetes",)),
 }
 """The same for the words of an enumeration, by model and field."""
 
@@ -104,6 +107,20 @@ def parse_action_spec(document: Any, path: str = "spec") -> WorkflowActionSpec:
         raise InvalidSpec([Problem(where, "is required with Skip: the activity whose undo is left out")])
     if spec.activity is not None and spec.action not in (Verb.RETRY, Verb.SKIP):
         raise InvalidSpec([Problem(where, f"goes with Retry and Skip alone; {spec.action} is about the whole run")])
+    return spec
+
+
+def parse_event_source_spec(document: Any, path: str = "spec") -> WorkflowEventSourceSpec:
+    """Return a WorkflowEventSource's spec; whether its expressions compile is not looked at. Raises InvalidSpec."""
+    _check_json(document, path)
+    try:
+        spec = WorkflowEventSourceSpec.model_validate_json(
+            json.dumps(document), strict=True, by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise InvalidSpec(_problems(WorkflowEventSourceSpec, document, error, path)) from None
+    if problems := list(spec.problems(path)):
+        raise InvalidSpec(problems)
     return spec
 
 
