@@ -35,7 +35,7 @@ DEFAULT_TOLERANCE: Final = timedelta(minutes=5)
 LONGEST_TOLERANCE: Final = timedelta(hours=1)
 
 _HEADER: Final = r"[A-Za-z0-9][A-Za-z0-9-]*"
-_SECRET_KEY: Final = r"[A-Za-z0-9._-]+"
+_KEY_IN_DATA: Final = r"[A-Za-z0-9._-]+"
 _EVENT_TYPE: Final = r"[!-)+-~]+\*?|\*"
 
 
@@ -63,8 +63,8 @@ HeaderName = Annotated[
 SecretKey = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    _matching(_SECRET_KEY, "is not a key of a Secret; use letters, digits, ., _ and -"),
-    _text(_SECRET_KEY, 253),
+    _matching(_KEY_IN_DATA, "is not a key of a Secret; use letters, digits, ., _ and -"),
+    _text(_KEY_IN_DATA, 253),
 ]
 EventPattern = Annotated[
     str,
@@ -250,7 +250,9 @@ class WorkflowEventSourceSpec(Model):
             there = " and ".join(chosen) or "none of them"
             yield Problem(f"{path}.auth", f"must have exactly one of hmac, bearer and none, but has {there}")
         if (self.type is SourceType.WEBHOOK) != (self.mapping is not None):
-            told = "is required for Webhook" if self.mapping is None else f"goes with Webhook alone; {self.type} has none"
+            told = (
+                "is required for Webhook" if self.mapping is None else f"goes with Webhook alone; {self.type} has none"
+            )
             yield Problem(f"{path}.mapping", told)
         if self.auth.hmac is not None:
             yield from _hmac_problems(self.auth.hmac, self.type, f"{path}.auth.hmac")

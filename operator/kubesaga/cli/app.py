@@ -13,6 +13,7 @@ _COMMANDS: Final = {
     "lint": "Check Workflows and WorkflowRuns without a cluster.",
     "crds": "Print the CustomResourceDefinitions.",
     "controller": "Run the operator.",
+    "gateway": "Take events over HTTP and make the runs that they cause.",
     "version": "Print the version.",
 }
 """The commands in the order of the help, with the words that it has for them: it must not import them all."""

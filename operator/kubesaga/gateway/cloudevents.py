@@ -40,7 +40,9 @@ def read_cloudevents(headers: Headers, body: bytes, *, signed: bool) -> Sequence
     if media_type.startswith("application/cloudevents"):
         raise unsupported(f"of CloudEvents' formats {_STRUCTURED} and {_BATCH} are taken")
     if signed:
-        raise unsupported(f"the signature covers the body alone: send {_STRUCTURED} or {_BATCH}, where the body is the whole event")
+        raise unsupported(
+            f"the signature covers the body alone: send {_STRUCTURED} or {_BATCH}, where the body is the whole event"
+        )
     return [_binary(headers, media_type, body)]
 
 
@@ -54,7 +56,10 @@ def _binary(headers: Headers, media_type: str, body: bytes) -> Event:
     if "datacontenttype" in attributes:
         raise malformed("is the header content-type in binary content", "header ce-datacontenttype")
     if not attributes:
-        raise malformed("is required in a CloudEvent: this is neither binary content (ce- headers) nor application/cloudevents+json", "header ce-id")
+        raise malformed(
+            "is required in a CloudEvent: this is neither binary content (ce- headers) nor application/cloudevents+json",
+            "header ce-id",
+        )
     content: dict[str, JSON] = {}
     if body:
         if not media_type:
@@ -87,7 +92,9 @@ def _structured(value: JSON, path: str = "") -> Event:
     if not isinstance(value, Mapping):
         raise malformed("an event must be an object", path)
     if "data" in value and "data_base64" in value:
-        raise malformed("goes with no data: an event has one of the two", f"{path}.data_base64" if path else "data_base64")
+        raise malformed(
+            "goes with no data: an event has one of the two", f"{path}.data_base64" if path else "data_base64"
+        )
     content = {name: value[name] for name in ("data", "data_base64") if name in value}
     if "data_base64" in content and not _is_base64(content["data_base64"]):
         raise malformed("is not base64", f"{path}.data_base64" if path else "data_base64")

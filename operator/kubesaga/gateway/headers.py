@@ -8,7 +8,9 @@ from typing import Final
 
 from kubesaga.gateway.refusal import malformed, unsupported
 
-_ONCE: Final = frozenset(("host", "content-type", "content-length", "transfer-encoding", "content-encoding", "authorization"))
+_ONCE: Final = frozenset(
+    ("host", "content-type", "content-length", "transfer-encoding", "content-encoding", "authorization")
+)
 _PRIVATE: Final = frozenset(("authorization", "proxy-authorization", "cookie"))
 
 

@@ -28,6 +28,8 @@ class Refusal(KubesagaError):
         self.sentence = sentence
         self.path = path
         """A header (`header ce-id`) or a place in the body (`[2].data`)."""
+        self.counted = False
+        """Whether a source has counted it as its own."""
         self.headers: Mapping[str, str] = {
             **(headers or {}),
             **({} if retry_after is None else {"Retry-After": str(max(1, round(retry_after + 0.5)))}),
@@ -35,7 +37,8 @@ class Refusal(KubesagaError):
 
     def body(self) -> dict[str, str]:
         """Return what the sender reads."""
-        return {"error": self.sentence, **({"path": self.path} if self.path else {})}
+        told = f"{self.path}: {self.sentence}" if self.path else self.sentence
+        return {"error": told, **({"path": self.path} if self.path else {})}
 
 
 UNPROVEN_STATUS: Final = 401

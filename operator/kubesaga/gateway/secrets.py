@@ -56,7 +56,9 @@ class Secrets:
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
             kept = self._kept.get(key)
-            if kept is None or self._clock() - kept.at >= (PAUSE if fresh or isinstance(kept.data, Exception) else KEPT):
+            if kept is None or self._clock() - kept.at >= (
+                PAUSE if fresh or isinstance(kept.data, Exception) else KEPT
+            ):
                 kept = await self._read(key)
         if isinstance(kept.data, SecretUnusable):
             raise SecretUnusable(*kept.data.args)
@@ -84,5 +86,7 @@ def _value(namespace: str, ref: SecretKeyRef, data: Object) -> bytes:
     except (TypeError, ValueError, binascii.Error):
         raise SecretUnusable(f"{where} cannot be read at the key {ref.key}") from None
     if len(value) < SHORTEST_SECRET:
-        raise SecretUnusable(f"{where} holds fewer than {SHORTEST_SECRET} bytes at the key {ref.key}, which can be guessed")
+        raise SecretUnusable(
+            f"{where} holds fewer than {SHORTEST_SECRET} bytes at the key {ref.key}, which can be guessed"
+        )
     return value

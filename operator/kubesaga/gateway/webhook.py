@@ -19,7 +19,9 @@ _TEXTS: Final = ("type", "id", "source", "subject", "time")
 _PATH: Final = "spec.mapping"
 
 
-def read_webhook(name: str, spec: WorkflowEventSourceSpec, headers: Headers, body: bytes, evaluator: Evaluator) -> Event:
+def read_webhook(
+    name: str, spec: WorkflowEventSourceSpec, headers: Headers, body: bytes, evaluator: Evaluator
+) -> Event:
     """Return the event that a delivery is by the mapping of the source `name`. It waits for the evaluator.
 
     Raises Refusal, and EvaluatorUnavailable.
