@@ -148,6 +148,7 @@ class Intake:
             self._rates.take(source.namespace, source.name, spec.rate_limit, len(read) - 1)
         many = spec.type is SourceType.CLOUD_EVENTS
         texts = [event.text(f"[{number}]" if many and len(read) > 1 else "") for number, event in enumerate(read)]
+        _check_ids(read)
         taken = await asyncio.to_thread(self._match, source, list(zip(read, texts, strict=True)))
         made = await self._make(source, taken)
         return Answer(body={"events": [_told(each, runs) for each, runs in zip(taken, made, strict=True)]})
@@ -223,6 +224,15 @@ class Intake:
             self._told.clear()
         self._told[told] = now
         _log.warning("%s", told)
+
+
+def _check_ids(events: Sequence[Event]) -> None:
+    """Raise Refusal where a batch has two events under one id: one of them would be lost."""
+    seen: dict[tuple[str, str], str] = {}
+    for number, event in enumerate(events):
+        if seen.setdefault((event.source, event.id), event.digest()) != event.digest():
+            told = "is the id of another event of the batch, with another type or other data: an id is for one event"
+            raise Refusal(409, "IdReused", told, path=f"[{number}].id")
 
 
 def _told(taken: _Taken, runs: Sequence[Made]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ async def test_a_type_that_the_source_does_not_list_causes_nothing(world: World)
     await world.source("strict", eventTypes=[{"type": "ticket:created"}, {"type": "sla:*"}])
     await world.workflow("audit", "*")
     replies = [
-        await world.send(signed(event(type=type_), path=f"/events/{NAMESPACE}/strict"))
+        await world.send(signed(event(id=type_, type=type_), path=f"/events/{NAMESPACE}/strict"))
         for type_ in ("ticket:created", "sla:breached", "ticket:deleted")
     ]
     assert [len(reply.runs) > 0 for reply in replies] == [True, True, False]

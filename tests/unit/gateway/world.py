@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tests.unit.kube.server import ApiServer, serving, until
 
-from kubesaga.cel.pool import CelPool
+from kubesaga.api.parsing import parse_event_source_spec
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.gateway.intake import Intake
 from kubesaga.gateway.matching import Caused, Matches
@@ -98,7 +98,13 @@ class World:
         ref = {"secretRef": {"name": "tickets", "key": "token"}}
         whole = {"type": "CloudEvents", "auth": {"hmac": ref}, **spec}
         await self._put("workfloweventsources", "WorkflowEventSource", name, whole)
-        await until(lambda: self.sources.find(NAMESPACE, name) is not None)
+        wanted = parse_event_source_spec(whole)
+
+        def known() -> bool:
+            found = self.sources.find(NAMESPACE, name)
+            return found is not None and found.spec == wanted
+
+        await until(known)
 
     async def workflow(self, name: str = "greet", event: str = "ticket:created", **spec: Any) -> None:
         """Make a Workflow with a trigger."""
@@ -129,21 +135,13 @@ class World:
     async def send(self, delivery: Delivery) -> Reply:
         """Send a delivery over a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        # Read while it is sent: who is refused in the middle is told so, and then cut off.
+        sending = asyncio.create_task(_write(writer, delivery))
         try:
-            writer.write(delivery.head())
-            try:
-                if delivery.chunks is None:
-                    writer.write(delivery.body)
-                else:
-                    for chunk in delivery.chunks:
-                        writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-                        await writer.drain()
-                    writer.write(b"0\r\n\r\n")
-                await writer.drain()
-            except ConnectionError:
-                pass  # refused before it was all sent
             return await read_reply(reader)
         finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             writer.close()
 
     async def raw(self, text: bytes) -> Reply:
@@ -154,6 +152,17 @@ class World:
             return await read_reply(reader)
         finally:
             writer.close()
+
+
+async def _write(writer: asyncio.StreamWriter, delivery: Delivery) -> None:
+    writer.write(delivery.head())
+    if delivery.chunks is None:
+        writer.write(delivery.body)
+        return
+    for chunk in delivery.chunks:
+        writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
 
 
 async def read_reply(reader: asyncio.StreamReader) -> Reply:
@@ -248,6 +257,3 @@ def slack(value: Any, now: int, *, secret: str = SECRET, **more: str) -> Deliver
     ]  # fmt: skip
     return Delivery(path=f"/events/{NAMESPACE}/slack", body=body, headers=headers)
 
-
-def pool() -> CelPool:
-    return CelPool(size=1)
