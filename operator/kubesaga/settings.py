@@ -92,7 +92,7 @@ class Settings:
     http_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod
     """Address of /metrics, /healthz and /readyz."""
 
-    gateway_port: int = 8443
+    gateway_port: int = 8088
     """Port on which `kubesaga gateway` takes deliveries; 0: any free port."""
 
     gateway_host: str = "0.0.0.0"  # noqa: S104 - deliveries come from outside the pod

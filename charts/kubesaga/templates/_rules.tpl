@@ -37,17 +37,17 @@
 {{- /* What people may do; the operator alone writes the status, so no list here holds it for writing. */ -}}
 {{- define "kubesaga.viewRules" -}}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns, workflowactions]
+  resources: [workflows, workflowruns, workflowactions, workfloweventsources]
   verbs: [get, list, watch]
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status, workflowactions/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status, workfloweventsources/status]
   verbs: [get]
 {{- end -}}
 
 {{- define "kubesaga.editRules" -}}
 {{ include "kubesaga.viewRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns]
+  resources: [workflows, workflowruns, workfloweventsources]
   verbs: [create, update, patch, delete]
 - apiGroups: [kubesaga.dev]  # a record of what was asked for: nobody changes it
   resources: [workflowactions]
@@ -57,7 +57,7 @@
 {{- define "kubesaga.adminRules" -}}
 {{ include "kubesaga.editRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns]
+  resources: [workflows, workflowruns, workfloweventsources]
   verbs: [deletecollection]
 - apiGroups: [kubesaga.dev]
   resources: [workflowactions]

@@ -28,7 +28,7 @@ import click
     "--port",
     "gateway_port",
     type=click.IntRange(0, 65535),
-    help="Port of the deliveries; 0: any free one.  [default: 8443]",
+    help="Port of the deliveries; 0: any free one.  [default: 8088]",
 )
 @click.option(
     "--probe-port",
