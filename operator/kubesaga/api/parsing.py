@@ -50,7 +50,6 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     HttpActivity: frozenset(("auth",)),
     WorkflowRunSpec: frozenset(("priority", "debug")),
     WorkflowActionSpec: frozenset(("variable", "value")),
-    WorkflowEventSourceSpec: frozenset(("kubernetes",)),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
 
