@@ -119,9 +119,6 @@ class Settings:
     gateway_max_in_flight: int = 64
     """How many deliveries are looked at, at once; more are answered with 503."""
 
-    gateway_dedupe_window: float = 86400.0
-    """How long an event that is delivered again causes no second run: the run of the first delivery stays so long, whatever its retention."""
-
     gateway_drain_delay: float = 5.0
     """How long a gateway that is told to stop goes on taking deliveries, so that everybody learns that it is not ready any more."""
 
@@ -190,7 +187,7 @@ _POSITIVE = (
     "lease_duration", "handler_threads", "http_timeout", "max_output_bytes", "max_run_bytes", "pod_start_timeout",
     "stop_timeout", "max_interruptions", "workers", "cel_processes", "cel_deadline", "resync_interval",
     "retention_interval", "gateway_max_body_bytes", "gateway_max_buffered_bytes", "gateway_timeout",
-    "gateway_max_connections", "gateway_max_in_flight", "gateway_dedupe_window",
+    "gateway_max_connections", "gateway_max_in_flight",
 )  # fmt: skip
 
 _FOREIGN = frozenset(

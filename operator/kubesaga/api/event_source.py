@@ -16,17 +16,13 @@ from kubesaga.api.fields import Duration, Expression, Model, ObjectName, OpaqueO
 from kubesaga.api.names import GROUP
 from kubesaga.errors import Problem
 
-TRIGGER_LABEL: Final = f"{GROUP}/trigger"
 EVENT_SOURCE_LABEL: Final = f"{GROUP}/event-source"
-WORKFLOW_UID_ANNOTATION: Final = f"{GROUP}/workflow-uid"
-TRIGGER_ANNOTATION: Final = f"{GROUP}/trigger"
+"""On a run that an event caused: the WorkflowEventSource where it came in."""
 EVENT_ORIGIN_ANNOTATION: Final = f"{GROUP}/event-origin"
-"""On a run that an event caused: the WorkflowEventSource's name, `/`, and the event's own `source`."""
+"""On such a run: the WorkflowEventSource's name, `/`, and the event's own `source`."""
 EVENT_ID_ANNOTATION: Final = f"{GROUP}/event-id"
 EVENT_DIGEST_ANNOTATION: Final = f"{GROUP}/event-digest"
 """Of the event's type and data: another event under the same id is told from a second delivery by it."""
-DEDUPE_UNTIL_ANNOTATION: Final = f"{GROUP}/dedupe-until"
-"""On a run that an event caused: until then it must stay, however short its retention, since it is what is known of the event."""
 
 DEFAULT_MAX_BODY: Final = 256 * 1024
 LARGEST_MAX_BODY: Final = 1024 * 1024

@@ -21,11 +21,11 @@ from kubesaga.engine.expressions import Evaluator, EvaluatorUnavailable
 from kubesaga.gateway.cloudevents import read_cloudevents
 from kubesaga.gateway.event import Event
 from kubesaga.gateway.headers import Headers
-from kubesaga.gateway.matching import Caused, Matcher
+from kubesaga.gateway.matching import Caused, Triggers
 from kubesaga.gateway.proofs import Verdict, judge, secret_of
 from kubesaga.gateway.rates import Rates
 from kubesaga.gateway.refusal import Refusal, too_large, unavailable, unproven
-from kubesaga.gateway.runs import Made, RunMaker
+from kubesaga.gateway.runs import Made, RunMaker, origin_of
 from kubesaga.gateway.secrets import Secrets, SecretUnusable
 from kubesaga.gateway.series import Series
 from kubesaga.gateway.slack import Challenge, read_slack
@@ -65,7 +65,6 @@ class _Taken:
     """One event, and what is to come of it."""
 
     event: Event
-    text: str
     welcome: bool
     causes: Sequence[tuple[Object, Caused]] = ()
 
@@ -74,13 +73,13 @@ class Intake:
     """Takes deliveries. One for the process; it remembers nothing of any delivery."""
 
     def __init__(
-        self, sources: Sources, secrets: Secrets, maker: RunMaker, matcher: Matcher, *,
+        self, sources: Sources, secrets: Secrets, maker: RunMaker, triggers: Triggers, *,
         evaluator: Evaluator, series: Series, clock: Clock,
     ) -> None:  # fmt: skip
         self._sources = sources
         self._secrets = secrets
         self._maker = maker
-        self._matcher = matcher
+        self._triggers = triggers
         self._evaluator = evaluator
         self._series = series
         self._clock = clock
@@ -174,17 +173,17 @@ class Intake:
 
     def _match_one(self, source: Source, event: Event, text: str, workflows: Sequence[Object]) -> _Taken:
         if not source.spec.takes(event.type):
-            return _Taken(event=event, text=text, welcome=False)
+            return _Taken(event=event, welcome=False)
         causes: list[tuple[Object, Caused]] = []
         wire = event.wire()
         for workflow in workflows:
-            matches = self._matcher(workflow, wire)
+            matches = self._triggers.match(workflow, wire, text, origin_of(source, event))
             causes += [(workflow, caused) for caused in matches.caused]
             for fault in matches.faults:
                 where = f"{source.namespace}/{workflow['metadata']['name']}"
                 self._series.trigger_faults.labels(source.namespace, workflow["metadata"]["name"]).inc()
                 self._complain(f"a trigger of {where} cannot be held against an event of {source.name}: {fault}")
-        return _Taken(event=event, text=text, welcome=True, causes=causes)
+        return _Taken(event=event, welcome=True, causes=causes)
 
     # --- what comes of it
 
@@ -194,7 +193,7 @@ class Intake:
 
         async def make(each: _Taken, workflow: Object, caused: Caused) -> Made:
             async with room:
-                made = await self._maker.make(source, workflow, caused, each.event, each.text)
+                made = await self._maker.make(source, workflow["metadata"]["name"], caused, each.event)
             result = "created" if made.created else "existing"
             self._series.runs.labels(source.namespace, made.workflow, result).inc()
             return made

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway asks of triggers: which runs of a Workflow an event causes, and how a run is called. Plugged in by main."""
+"""What the gateway asks of triggers: which runs of a Workflow an event causes, and whether a run is one of them. Plugged in by main."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from kubesaga.engine.values import JSON
 from kubesaga.kube.client import Object
@@ -17,10 +17,8 @@ class Caused:
 
     trigger: str
     """Name of the trigger, unique in its Workflow."""
-    inputs: Mapping[str, JSON] = field(default_factory=dict)
-    """What the run is given."""
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the run's spec; workflowRef, inputs and event are the gateway's to set."""
+    run: Object
+    """The WorkflowRun to create. Its name is the same for the same event, whoever computes it, and no other's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +30,16 @@ class Matches:
     """What kept triggers from being looked at (a condition without a value, say): sentences for the log."""
 
 
-class Matcher(Protocol):
-    """Looks at the triggers of a Workflow. Pure but for its evaluator, for which it may wait: called in a thread."""
+class Triggers(Protocol):
+    """The triggers of Workflows. Pure but for an evaluator, for which `match` may wait: it is called in a thread."""
 
-    def __call__(self, workflow: Object, event: Mapping[str, JSON]) -> Matches:
-        """Return what `event` (CloudEvents' JSON format) causes. A Workflow that is suspended causes nothing.
+    def match(self, workflow: Object, event: Mapping[str, JSON], text: str, origin: str) -> Matches:
+        """Return what an event causes. A Workflow that is suspended, or not valid, causes nothing.
 
-        Raises EvaluatorUnavailable.
+        `event` is in CloudEvents' JSON format, `text` the same as JSON text, for the run's `spec.event`. `origin` and
+        the event's id are what tells the event from others: `origin` holds the name of the WorkflowEventSource too, so
+        that whoever may send to one source cannot use up the ids of another. Raises EvaluatorUnavailable.
         """
 
-
-class RunName(Protocol):
-    """Names runs: the same for the same event, whoever computes it, and never the same for another."""
-
-    def __call__(self, workflow_uid: str, trigger: str, origin: str, event_id: str) -> str:
-        """Return the name of the one run of a Workflow's trigger for the event `event_id` of `origin`."""
+    def is_same(self, found: Object, wanted: Object) -> bool:
+        """Tell whether a run that bears the name of a wanted one was made for the same Workflow, trigger and event."""

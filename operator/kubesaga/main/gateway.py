@@ -9,8 +9,6 @@ import random
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +18,7 @@ from kubesaga.controller.probes import Check, Probes
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.errors import InvalidSettings
 from kubesaga.gateway.intake import Intake
-from kubesaga.gateway.matching import Matcher, RunName
+from kubesaga.gateway.matching import Triggers
 from kubesaga.gateway.runs import RunMaker
 from kubesaga.gateway.secrets import Secrets
 from kubesaga.gateway.series import Series
@@ -45,16 +43,12 @@ _LONGEST_END: Final = 20.0
 """Seconds that deliveries under way have when the gateway stops."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Triggers:
-    """What triggers make of events, as the gateway needs it."""
-
-    matcher: Callable[[Evaluator], Matcher]
-    run_name: RunName
-
-
 async def run_gateway(
-    settings: Settings, triggers: Triggers, *, kubeconfig: str | None = None, context: str | None = None
+    settings: Settings,
+    triggers_of: Callable[[Evaluator], Triggers],
+    *,
+    kubeconfig: str | None = None,
+    context: str | None = None,
 ) -> int:
     """Take deliveries until told to stop (SIGTERM, SIGINT); return the exit status. Raises InvalidSettings, NoCluster."""
     logs.configure(settings.log_level, settings.log_format)
@@ -74,11 +68,10 @@ async def run_gateway(
         evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
         series = Series(metrics.registry)
         known = Sources(sources, workflows)
-        window = timedelta(seconds=settings.gateway_dedupe_window)
+        triggers = triggers_of(evaluator)
         intake = Intake(
-            known, Secrets(client, clock.monotonic),
-            RunMaker(client, triggers.run_name, now=clock.now, window=window),
-            triggers.matcher(evaluator), evaluator=evaluator, series=series, clock=clock,
+            known, Secrets(client, clock.monotonic), RunMaker(client, triggers), triggers,
+            evaluator=evaluator, series=series, clock=clock,
         )  # fmt: skip
         server = Server(intake.deliver, bounds_of(settings), series, clock.monotonic)
         series.watch(

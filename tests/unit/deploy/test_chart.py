@@ -181,7 +181,7 @@ OTHER_SETTINGS: Object = {
     "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "retentionInterval": 3600, "httpPort": 9090,
     "httpHost": "::", "logLevel": "debug", "logFormat": "text",
     "gatewayPort": 9443, "gatewayHost": "::", "gatewayMaxBodyBytes": 65536, "gatewayMaxBufferedBytes": 1000000,
-    "gatewayTimeout": 2.5, "gatewayMaxConnections": 10, "gatewayMaxInFlight": 5, "gatewayDedupeWindow": 3600,
+    "gatewayTimeout": 2.5, "gatewayMaxConnections": 10, "gatewayMaxInFlight": 5,
     "gatewayDrainDelay": 0,
 }  # fmt: skip
 

@@ -374,8 +374,12 @@ async def test_the_same_trouble_is_logged_once_a_minute(world: World, caplog: py
     assert lines == ["deliveries for support/lost cannot be proven: the Secret support/gone does not exist"]
 
 
-async def test_an_event_source_that_is_wrong_takes_nothing_and_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    await world._put("workfloweventsources", "WorkflowEventSource", "tickets", {"type": "Kubernetes", "auth": {"none": {}}})
+async def test_an_event_source_that_is_wrong_takes_nothing_and_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world._put(
+        "workfloweventsources", "WorkflowEventSource", "tickets", {"type": "Kubernetes", "auth": {"none": {}}}
+    )
     while world.sources.find(NAMESPACE, "tickets"):
         await asyncio.sleep(0.001)
     assert (await world.send(signed(event()))).status == 401

@@ -11,7 +11,6 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -35,18 +34,32 @@ from kubesaga.testing.clock import FakeClock
 
 SECRET = "open-sesame-4711"
 NAMESPACE = "support"
-WINDOW = timedelta(hours=24)
 
 
-def by_type(workflow: dict[str, Any], event: Mapping[str, Any]) -> Matches:
-    """Match by the type alone."""
-    triggers = [each for each in workflow["spec"].get("triggers", ()) if each["event"] in ("*", event["type"])]
-    return Matches(caused=[Caused(trigger=each["name"], inputs={"id": event["id"]}) for each in triggers])
+class ByType:
+    """Triggers that look at the type of event alone."""
 
+    def match(self, workflow: dict[str, Any], event: Mapping[str, Any], text: str, origin: str) -> Matches:
+        fitting = [each for each in workflow["spec"].get("triggers", ()) if each["event"] in ("*", event["type"])]
+        return Matches(caused=[self._caused(workflow, each["name"], event, text, origin) for each in fitting])
 
-def run_name(workflow_uid: str, trigger: str, origin: str, event_id: str) -> str:
-    parts = json.dumps([workflow_uid, trigger, origin, event_id])
-    return f"{trigger}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+    def _caused(
+        self, workflow: dict[str, Any], trigger: str, event: Mapping[str, Any], text: str, origin: str
+    ) -> Caused:
+        key = json.dumps([workflow["metadata"]["uid"], trigger, origin, event["id"]])
+        metadata = {
+            "namespace": NAMESPACE,
+            "name": f"{trigger}-{hashlib.sha256(key.encode()).hexdigest()[:12]}",
+            "labels": {"team": "desk"},
+            "annotations": {"key": key},
+        }
+        spec = {"workflowRef": {"name": workflow["metadata"]["name"]}, "inputs": {"id": event["id"]}, "event": text}
+        run = {"apiVersion": "kubesaga.dev/v1alpha1", "kind": "WorkflowRun", "metadata": metadata, "spec": spec}
+        return Caused(trigger=trigger, run=run)
+
+    def is_same(self, found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        keys = [(each["metadata"].get("annotations") or {}).get("key") for each in (found, wanted)]
+        return keys[0] == keys[1]
 
 
 @dataclass
@@ -197,9 +210,9 @@ async def gateway(
     ]  # fmt: skip
     sources = Sources(*informers)
     series = Series(CollectorRegistry())
-    maker = RunMaker(client, run_name, now=clock.now, window=WINDOW)
+    triggers = ByType()
     intake = Intake(
-        sources, Secrets(client, clock.monotonic), maker, by_type, evaluator=evaluator, series=series, clock=clock
+        sources, Secrets(client, clock.monotonic), RunMaker(client, triggers), triggers, evaluator=evaluator, series=series, clock=clock
     )  # fmt: skip
     server = Server(intake.deliver, Bounds(**bounds), series, clock.monotonic)
     world = World(api, client, server, clock, series)
@@ -232,7 +245,14 @@ class _Same:
 
 def event(**more: Any) -> dict[str, Any]:
     """Return a CloudEvent; None leaves an attribute out."""
-    whole = {"specversion": "1.0", "id": "e-1", "source": "/desk", "type": "ticket:created", "data": {"id": "T-1"}, **more}
+    whole = {
+        "specversion": "1.0",
+        "id": "e-1",
+        "source": "/desk",
+        "type": "ticket:created",
+        "data": {"id": "T-1"},
+        **more,
+    }
     return {name: value for name, value in whole.items() if value is not ...}
 
 
@@ -256,4 +276,3 @@ def slack(value: Any, now: int, *, secret: str = SECRET, **more: str) -> Deliver
         ("X-Slack-Request-Timestamp", str(now)), *more.items(),
     ]  # fmt: skip
     return Delivery(path=f"/events/{NAMESPACE}/slack", body=body, headers=headers)
-
