@@ -414,5 +414,7 @@ def test_names_do_not_collide_with_other_workflow_engines() -> None:
     short = [name for resource in RESOURCES for name in resource.names["shortNames"]]
     assert short == ["kwf", "kwr", "kwa", "kes"]
     assert {"wf", "wr"}.isdisjoint(short)
-    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == len(RESOURCES)
+    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == len(
+        RESOURCES
+    )
     assert API_VERSION == "kubesaga.dev/v1alpha1"

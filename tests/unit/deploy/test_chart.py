@@ -258,7 +258,10 @@ def test_the_gateway_listens_where_its_service_sends() -> None:
 def test_neither_service_selects_the_others_pods() -> None:
     every = {"gateway": {"enabled": True}}
     services = {each["metadata"]["name"]: each["spec"]["selector"] for each in of_kind("Service", every)}
-    pods = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in of_kind("Deployment", every)}
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]
+        for each in of_kind("Deployment", every)
+    }
     for name, selector in services.items():
         assert [pod for pod, labels in pods.items() if selector.items() <= labels.items()] == [name]
 
