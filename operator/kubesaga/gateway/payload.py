@@ -42,7 +42,7 @@ def _too_deep() -> Refusal:
 
 def _check_depth(value: JSON) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for each in level

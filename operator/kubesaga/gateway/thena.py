@@ -55,7 +55,10 @@ def _time(value: JSON) -> JSON:
     """Return a time in RFC 3339: it comes so, or in milliseconds since 1970. One that is neither is left out."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**43:
         return format_time(datetime.fromtimestamp(value / 1000, UTC))
+    if not isinstance(value, str) or "T" not in value:
+        return None
     try:
-        return format_time(datetime.fromisoformat(value)) if isinstance(value, str) and "T" in value else None
-    except ValueError:
+        moment = datetime.fromisoformat(value)
+        return format_time(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
         return None
