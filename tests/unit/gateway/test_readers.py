@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import example, given
@@ -26,9 +27,8 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
 )
 FIELDS = st.sampled_from(
-    ["specversion", "id", "source", "type", "time", "subject", "data", "data_base64", "datacontenttype", "ext", "Ext"]
-    + ["event", "event_id", "event_time", "team_id", "challenge", "eventId", "eventType", "payload", "orgId", "actor"]
-    + ["message", "timestamp", "metadata"]
+    "specversion id source type time subject data data_base64 datacontenttype ext Ext event event_id event_time team_id "
+    "challenge eventId eventType payload orgId actor message timestamp metadata".split()
 )
 LIKELY = st.sampled_from(
     [
@@ -53,6 +53,8 @@ HEADERS = st.lists(st.tuples(st.sampled_from(["ce-id", "ce-type", "ce-source", "
 HOOK = parse_event_source_spec(
     {"type": "Webhook", "auth": {"none": {}}, "mapping": {"type": "body.type", "id": "body.id", "data": "body"}}
 )
+
+T = TypeVar("T")
 
 
 class Paths:
@@ -82,13 +84,18 @@ def read(media_type: str, headers: list[tuple[str, str]], body: bytes) -> list[E
         lambda: [each for each in [read_slack(given, body)] if each and not isinstance(each, Challenge)],
         lambda: [read_webhook("hook", HOOK, given, body, Paths())],
     ):
-        try:
-            given.check()
-            found += reader()
-        except Refusal as refusal:
-            assert 400 <= refusal.status < 500
-            json.dumps(refusal.body())
+        events, refusal = attempted(lambda reader=reader: (given.check(), reader())[1])
+        found += events or ()
+        assert refusal is None or (400 <= refusal.status < 500 and json.dumps(refusal.body()))
     return found
+
+
+def attempted(read: Callable[[], T]) -> tuple[T | None, Refusal | None]:
+    """Return what came out: a value or a refusal."""
+    try:
+        return read(), None
+    except Refusal as refusal:
+        return None, refusal
 
 
 @given(TYPES, HEADERS, BODIES)
@@ -100,29 +107,19 @@ def read(media_type: str, headers: list[tuple[str, str]], body: bytes) -> list[E
 @example("application/cloudevents+json", [], b'{"specversion":"1.0","id":"1","source":"a","type":"b","data":1e999}')
 def test_a_delivery_is_read_or_refused(media_type: str, headers: list[tuple[str, str]], body: bytes) -> None:
     for event in read(media_type, headers, body):
-        try:
-            text = event.text()
-        except Refusal as refusal:
-            assert refusal.status in (400, 413)
-            continue
-        assert json.loads(text) == event.wire()
-        assert event.digest() == event.digest()
+        text, refusal = attempted(event.text)
+        assert refusal is None or refusal.status in (400, 413)
+        assert text is None or json.loads(text) == event.wire()
         assert all(isinstance(value, str | int | bool) for value in event.attributes.values())
 
 
 @given(st.binary() | VALUES.map(lambda value: json.dumps(value).encode()))
 def test_json_is_read_as_the_standard_library_reads_it_or_refused(text: bytes) -> None:
-    try:
-        value = parse_json(text)
-    except Refusal as refusal:
-        assert refusal.status == 400
+    value, refusal = attempted(lambda: parse_json(text))
+    if refusal is None:
+        assert value == json.loads(text)
     else:
-        assert value == json.loads(text, parse_int=lambda digits: value_of(digits))
-
-
-def value_of(digits: str) -> int | float:
-    number = int(digits)
-    return number if -(2**63) <= number < 2**63 else float(number)
+        assert refusal.status == 400
 
 
 @pytest.mark.parametrize("depth", [1, 63, 64])

@@ -88,7 +88,10 @@ async def fill(api: ApiServer) -> None:
     metadata = {"namespace": NAMESPACE, "name": "tickets"}
     source = {"type": "CloudEvents", "auth": {"none": {}}}
     await api.put("workfloweventsources", {"metadata": metadata, "spec": source})
-    workflow = {"triggers": [{"name": "created", "event": "ticket:*"}]}
+    workflow = {
+        "triggers": [{"name": "created", "event": "ticket:*"}],
+        "activities": [{"name": "a", "handler": "greet"}],
+    }
     await api.put("workflows", {"metadata": {**metadata, "name": "greet"}, "spec": workflow})
 
 
