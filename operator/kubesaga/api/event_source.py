@@ -29,6 +29,8 @@ LARGEST_MAX_BODY: Final = 1024 * 1024
 DEFAULT_HMAC_HEADER: Final = "X-Kubesaga-Signature"
 DEFAULT_TOLERANCE: Final = timedelta(minutes=5)
 LONGEST_TOLERANCE: Final = timedelta(hours=1)
+MAPPING_ROOTS: Final = ("body", "headers")
+"""What the expressions of a mapping can read."""
 
 _HEADER: Final = r"[A-Za-z0-9][A-Za-z0-9-]*"
 _KEY_IN_DATA: Final = r"[A-Za-z0-9._-]+"
@@ -161,6 +163,11 @@ class Mapping(Model):
     """When it happened, RFC 3339."""
     data: Expression | None = None
     """What is read as `event.data`. Default: the body."""
+
+    def expressions(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yield where each expression stands, and the expression."""
+        for name, expression in self.wire().items():
+            yield f"{path}.{name}", expression
 
 
 class EventType(Model):

@@ -67,6 +67,8 @@ class _Taken:
     event: Event
     welcome: bool
     causes: Sequence[tuple[Object, Caused]] = ()
+    faults: Sequence[tuple[str, str]] = ()
+    """What kept triggers from being looked at, by the name of their Workflow."""
 
 
 class Intake:
@@ -149,6 +151,7 @@ class Intake:
         texts = [event.text(f"[{number}]" if many and len(read) > 1 else "") for number, event in enumerate(read)]
         _check_ids(read)
         taken = await asyncio.to_thread(self._match, source, list(zip(read, texts, strict=True)))
+        self._tell_faults(source, taken)
         made = await self._make(source, taken)
         return Answer(body={"events": [_told(each, runs) for each, runs in zip(taken, made, strict=True)]})
 
@@ -175,15 +178,19 @@ class Intake:
         if not source.spec.takes(event.type):
             return _Taken(event=event, welcome=False)
         causes: list[tuple[Object, Caused]] = []
+        faults: list[tuple[str, str]] = []
         wire = event.wire()
         for workflow in workflows:
             matches = self._triggers.match(workflow, wire, text, origin_of(source, event))
             causes += [(workflow, caused) for caused in matches.caused]
-            for fault in matches.faults:
-                where = f"{source.namespace}/{workflow['metadata']['name']}"
-                self._series.trigger_faults.labels(source.namespace, workflow["metadata"]["name"]).inc()
-                self._complain(f"a trigger of {where} cannot be held against an event of {source.name}: {fault}")
-        return _Taken(event=event, welcome=True, causes=causes)
+            faults += [(workflow["metadata"]["name"], fault) for fault in matches.faults]
+        return _Taken(event=event, welcome=True, causes=causes, faults=faults)
+
+    def _tell_faults(self, source: Source, taken: Sequence[_Taken]) -> None:
+        for workflow, fault in (each for event in taken for each in event.faults):
+            self._series.trigger_faults.labels(source.namespace, workflow).inc()
+            where = f"{source.namespace}/{workflow}"
+            self._complain(f"a trigger of {where} cannot be held against an event of {source.name}: {fault}")
 
     # --- what comes of it
 
@@ -207,6 +214,12 @@ class Intake:
         for each in taken:
             became = "caused" if each.causes else "unmatched" if each.welcome else "unwelcome"
             self._series.events.labels(source.namespace, source.name, became).inc()
+        for each, runs in zip(taken, found, strict=True):
+            if names := ", ".join(run.name for run in runs if run.created):
+                _log.info(
+                    "the event %s (%s) of %s made %s", each.event.id, each.event.type, source.name, names,
+                    extra={"namespace": source.namespace},
+                )  # fmt: skip
         return found
 
     def _count(self, source: Source, status: int, reason: str) -> None:

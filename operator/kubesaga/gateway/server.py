@@ -139,7 +139,8 @@ class Server:
 def respond(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
     """Return an answer in JSON."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
-    more = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    # Named, for aiohttp would name itself and Python, with their versions.
+    more = {"Server": "kubesaga", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
     return web.Response(
         status=status, body=text.encode("utf-8", "replace"), content_type="application/json", headers=more
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kubesaga.api.event_source import DEFAULT_HMAC_HEADER, Mapping, WorkflowEventSourceSpec
+from kubesaga.api.event_source import DEFAULT_HMAC_HEADER, MAPPING_ROOTS, Mapping, WorkflowEventSourceSpec
 from kubesaga.engine.expressions import Evaluator, ExpressionError
 from kubesaga.engine.values import JSON
 from kubesaga.gateway.event import Event, event_of
@@ -13,8 +13,6 @@ from kubesaga.gateway.headers import Headers, is_json
 from kubesaga.gateway.payload import parse_json
 from kubesaga.gateway.refusal import Refusal, unsupported
 
-ROOTS: Final = ("body", "headers")
-"""What a mapping can read."""
 _TEXTS: Final = ("type", "id", "source", "subject", "time")
 _PATH: Final = "spec.mapping"
 
@@ -31,7 +29,7 @@ def read_webhook(
         raise unsupported("the body must be application/json" if media_type else "is required: application/json")
     bears = (spec.auth.hmac.header or DEFAULT_HMAC_HEADER,) if spec.auth.hmac else ()
     parsed = parse_json(body)
-    scope = {"body": parsed, "headers": dict(headers.public(without=bears))}
+    scope = dict(zip(MAPPING_ROOTS, (parsed, dict(headers.public(without=bears))), strict=True))
     mapping = spec.mapping
     assert mapping is not None, "the API server and parse_event_source_spec see to it"
     attributes: dict[str, JSON] = {"specversion": "1.0", "source": name, "datacontenttype": "application/json"}
