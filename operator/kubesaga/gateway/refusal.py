@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,7 +33,7 @@ class Refusal(KubesagaError):
         """Whether a source has counted it as its own."""
         self.headers: Mapping[str, str] = {
             **(headers or {}),
-            **({} if retry_after is None else {"Retry-After": str(max(1, round(retry_after + 0.5)))}),
+            **({} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}),
         }
 
     def body(self) -> dict[str, str]:

@@ -33,6 +33,7 @@ async def world(evaluator: CelPool) -> AsyncIterator[World]:
         await world.secret("too-short", "weak")
         await world.source()
         await world.source("timed", auth={"hmac": {**REF, "timestampHeader": "X-Time"}})
+        await world.source("hub", auth={"hmac": {**REF, "prefix": "sha256="}})
         await world.source("bearer", auth={"bearer": REF})
         await world.source("open", auth={"none": {}})
         await world.source("small", maxBodyBytes=100)
@@ -119,6 +120,8 @@ ROWS: dict[str, tuple[Build, int, str]] = {
     "two signatures": (good(lambda d: d.headers.append(d.headers[1])), 401, UNPROVEN),
     "a signature under another secret": (changed("X-Kubesaga-Signature", signature(json.dumps(event()).encode(), 20 * "x")), 401, UNPROVEN),
     "a signature without the time that is asked for": (good(lambda d: setattr(d, "path", f"{PATH}/timed")), 401, UNPROVEN),
+    "a signature without its prefix": (good(lambda d: setattr(d, "path", f"{PATH}/hub")), 401, UNPROVEN),
+    "a signature behind another prefix": (lambda w: _prefixed(w, "sha1="), 401, UNPROVEN),
     "a signed time of long ago": (timed(-301), 401, "too far from now"),
     "a signed time of the future": (timed(301), 401, "too far from now"),
     "a time that was not signed": (lambda w: _retimed(w), 401, UNPROVEN),
@@ -240,6 +243,12 @@ def _retimed(world: World) -> Delivery:
     return delivery
 
 
+def _prefixed(world: World, prefix: str) -> Delivery:
+    delivery = signed(event(), path=f"{PATH}/hub")
+    delivery.headers[1] = (delivery.headers[1][0], prefix + delivery.headers[1][1])
+    return delivery
+
+
 def _slack_form(world: World) -> Delivery:
     body = b"token=x&command=%2Fdeploy"
     headers = [
@@ -343,7 +352,7 @@ async def test_bodies_together_are_bounded(evaluator: CelPool) -> None:
         while world.server.buffered < 90_000:
             await asyncio.sleep(0.001)
         reply = await world.send(Delivery(path=f"{PATH}/x", body=90_000 * b"x"))
-        assert (reply.status, reply.headers["retry-after"]) == (503, "2")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
         writer.close()
         while world.server.buffered:
             await asyncio.sleep(0.001)
