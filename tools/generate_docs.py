@@ -27,6 +27,7 @@ from kubesaga.api.names import API_VERSION
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.schema import RESOURCES, Resource, for_users, plain_description
 from kubesaga.cli.controller import controller
+from kubesaga.cli.gateway import gateway
 from kubesaga.settings import _POSITIVE, Settings
 
 TARGET: Final = ROOT / "docs" / "api-reference.md"
@@ -183,7 +184,8 @@ The operator reads its settings once, at its start, from environment variables: 
 capitals. A value that cannot be used, and a `KUBESAGA_` variable that is none of these, ends the operator at its start with
 exit status 2 and a message that names all of them. `kubesaga run` reads the same variables.
 
-Some have an option of `kubesaga controller`, which wins over the variable. The [Helm chart](../charts/kubesaga/README.md) has a
+Some have an option of `kubesaga controller` or, for those that begin with `KUBESAGA_GATEWAY_`, of `kubesaga gateway`
+([gateway](gateway.md)), which wins over the variable. The [Helm chart](../charts/kubesaga/README.md) has a
 value for each. A list is written with commas in a variable, by repeating an option, and as a YAML list in a value.
 
 What concerns one Workflow only (timeouts, resources, the service account) is in the [Workflow](workflow.md), not here.
@@ -194,14 +196,22 @@ What concerns one Workflow only (timeouts, resources, the service account) is in
 
 _TYPES: Final[Mapping[str, str]] = {"float": "seconds", "int": "a whole number"}
 _CHART_VALUES: Final[Mapping[str, str]] = {"namespaces": "`watchNamespaces`", "identity": "the pod's name",
-                                           "lease_namespace": "the pod's namespace"}  # fmt: skip
+                                           "lease_namespace": "the pod's namespace",
+                                           "gateway_tls_cert": "`gateway.tlsSecretName`",
+                                           "gateway_tls_key": "`gateway.tlsSecretName`"}  # fmt: skip
 """Where the chart does not take the setting's own name."""
 
 
 def rendered_settings() -> str:
     """Return the page on settings."""
     meanings = _docstrings(Settings)
-    options = {option.name: option.opts[-1] for option in controller.params if isinstance(option, click.Option)}
+    commands = (gateway, controller)
+    options = {
+        option.name: option.opts[-1]
+        for command in commands
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
     rows = []
     for field in fields(Settings):
         option = f"`{options[field.name]}`" if field.name in options else ""

@@ -4,7 +4,7 @@
     crds/*.yaml                     ->  charts/kubesaga/files/crds/, manifests/base/crds/    copied
     operator/kubesaga/settings.py   ->  charts/kubesaga/values.schema.json                   the values under `settings`
     values.schema.json, values.yaml ->  charts/kubesaga/README.md                            its two tables
-    charts/kubesaga, as rendered    ->  manifests/base/                                      the kustomize base
+    charts/kubesaga, as rendered    ->  manifests/base/, manifests/gateway/                  the kustomize base, and what the gateway adds
 
 The output depends on nothing else, so `git diff` after a run tells whether somebody forgot it.
 """
@@ -35,6 +35,7 @@ from kubesaga.settings import Settings  # noqa: E402
 
 CHART: Final = ROOT / "charts" / "kubesaga"
 BASE: Final = ROOT / "manifests" / "base"
+GATEWAY: Final = ROOT / "manifests" / "gateway"
 NAMESPACE: Final = "kubesaga-system"
 HELM_KEY: Final = re.compile(r"helm\.sh/|app\.kubernetes\.io/managed-by$")
 
@@ -44,7 +45,7 @@ HEADER: Final = (
     "# SPDX-License-Identifier: Apache-2.0\n# Generated from charts/kubesaga by `make generate`; do not edit.\n"
 )
 
-SET_BY_CHART: Final = frozenset({"namespaces", "identity", "lease_namespace"})
+SET_BY_CHART: Final = frozenset({"namespaces", "identity", "lease_namespace", "gateway_tls_cert", "gateway_tls_key"})
 """Settings that the chart derives from other values or from the pod itself."""
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -56,6 +57,8 @@ BOUNDS: Final[Mapping[str, dict[str, Any]]] = {
     "http_port": {"minimum": 1024, "maximum": 65535},  # never 0: the probes must know it; not below: only root may
     "lease_name": {"minLength": 1, "maxLength": 253, "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"},
     "http_host": {"minLength": 1},
+    "gateway_port": {"minimum": 1024, "maximum": 65535},
+    "gateway_host": {"minLength": 1},
 }
 OF_THE_VARIABLE: Final = re.compile(r" \(S\d+\)|, separated by commas|; 0: any free port")
 """What the descriptions of the settings say of the variables or requirements, and is not true of the chart's values."""
@@ -74,6 +77,7 @@ def main() -> None:
     write_settings_schema()
     write_readme_tables()
     write_base()
+    write_gateway()
 
 
 def crd_files() -> list[Path]:
@@ -230,12 +234,26 @@ def write_base() -> None:
     copy_crds(BASE / "crds")
     files = {"namespace.yaml": [namespace_object()]}
     files |= {name: documents for name, documents in render().items() if documents and name != "crds.yaml"}
-    resources = [f"crds/{path.name}" for path in crd_files()] + list(files)
+    _write_kustomization(BASE, files, [f"crds/{path.name}" for path in crd_files()])
+
+
+def write_gateway() -> None:
+    """Make manifests/gateway hold what `gateway.enabled` adds to the base: to be listed beside it."""
+    shutil.rmtree(GATEWAY, ignore_errors=True)
+    GATEWAY.mkdir(parents=True)
+    rendered = render({"gateway": {"enabled": True}})
+    files = {name: documents for name, documents in rendered.items() if documents and name.startswith("gateway")}
+    _write_kustomization(GATEWAY, files, [])
+
+
+def _write_kustomization(folder: Path, files: Mapping[str, list[dict[str, Any]]], more: list[str]) -> None:
+    """Write objects by file, and a kustomization that lists them behind `more`."""
+    resources = more + list(files)
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources}
     for name, documents in {"kustomization.yaml": [kustomization], **files}.items():
         shown = [without_helm(document) if "metadata" in document else document for document in documents]
         text = "---\n".join(yaml.safe_dump(document, sort_keys=False, width=120) for document in shown)
-        (BASE / name).write_text(HEADER + text)
+        (folder / name).write_text(HEADER + text)
 
 
 if __name__ == "__main__":

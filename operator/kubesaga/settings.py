@@ -107,6 +107,36 @@ class Settings:
     http_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod
     """Address of /metrics, /healthz and /readyz."""
 
+    gateway_port: int = 8088
+    """Port on which `kubesaga gateway` takes deliveries; 0: any free port."""
+
+    gateway_host: str = "0.0.0.0"  # noqa: S104 - deliveries come from outside the pod
+    """Address on which `kubesaga gateway` takes deliveries."""
+
+    gateway_tls_cert: str = ""
+    """File with the certificate (PEM, with its chain) of `kubesaga gateway`, read again when it changes. Empty: plain HTTP, for a proxy in front."""
+
+    gateway_tls_key: str = ""
+    """File with the key of that certificate."""
+
+    gateway_max_body_bytes: int = 1048576
+    """Largest body of a delivery at all; `spec.maxBodyBytes` of a source counts up to this."""
+
+    gateway_max_buffered_bytes: int = 67108864
+    """Largest sum of the bodies in memory; what comes beyond is answered with 503."""
+
+    gateway_timeout: float = 10.0
+    """Longest time that the headers of a delivery may take, and again its body."""
+
+    gateway_max_connections: int = 1000
+    """How many connections may be open; more are closed at once."""
+
+    gateway_max_in_flight: int = 64
+    """How many deliveries are looked at, at once; more are answered with 503."""
+
+    gateway_drain_delay: float = 5.0
+    """How long a gateway that is told to stop goes on taking deliveries, so that everybody learns that it is not ready any more."""
+
     log_level: str = "info"
     """debug, info, warning or error (S112)."""
 
@@ -157,6 +187,10 @@ class Settings:
             found.append(f"KUBESAGA_QUEUE_STRATEGY={self.queue_strategy!r}: must be FIFO, Priority or Fair")
         for name in ("default_pod_requests", "default_pod_limits"):
             found += [f"KUBESAGA_{name.upper()}: {fault}" for fault in _amount_faults(getattr(self, name))]
+        if bool(self.gateway_tls_cert) != bool(self.gateway_tls_key):
+            found.append("KUBESAGA_GATEWAY_TLS_CERT, KUBESAGA_GATEWAY_TLS_KEY: set both or none")
+        if self.gateway_drain_delay < 0:
+            found.append(f"KUBESAGA_GATEWAY_DRAIN_DELAY={self.gateway_drain_delay}: must not be below 0")
         if self.default_image_pull_policy not in ("", "Always", "IfNotPresent", "Never"):
             found.append("KUBESAGA_DEFAULT_IMAGE_PULL_POLICY: must be Always, IfNotPresent, Never or empty")
         return found
@@ -174,7 +208,8 @@ _AMOUNT = re.compile(
 _POSITIVE = (
     "lease_duration", "handler_threads", "http_timeout", "max_output_bytes", "max_run_bytes", "pod_start_timeout",
     "stop_timeout", "max_interruptions", "workers", "cel_processes", "cel_deadline", "resync_interval",
-    "retention_interval",
+    "retention_interval", "gateway_max_body_bytes", "gateway_max_buffered_bytes", "gateway_timeout",
+    "gateway_max_connections", "gateway_max_in_flight",
 )  # fmt: skip
 
 _FOREIGN = frozenset(

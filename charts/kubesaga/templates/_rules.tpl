@@ -5,15 +5,18 @@
 - apiGroups: [kubesaga.dev]
   resources: [workflows]
   verbs: [get, list, watch, patch]
-- apiGroups: [kubesaga.dev]  # delete: finished runs, when they have been kept as long as their Workflow says
+- apiGroups: [kubesaga.dev]  # create: what schedules start; delete: finished runs, when they have been kept as long as their Workflow says
   resources: [workflowruns]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [kubesaga.dev]
+  resources: [workfloweventsources]
+  verbs: [get, list, watch]
 - apiGroups: [kubesaga.dev]  # delete: some clusters ask for it where an owner reference is set (OwnerReferencesPermissionEnforcement)
   resources: [workflowactions]
   verbs: [get, list, watch, patch, delete]
 {{ include "kubesaga.catalogueRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status, workflowactions/status, activities/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status, activities/status, workfloweventsources/status]
   verbs: [get, patch]
 - apiGroups: [kubesaga.dev]  # owner references that block the owner's deletion
   resources: [workflowruns/finalizers]
@@ -45,17 +48,17 @@
 {{- /* What people may do; the operator alone writes the status, so no list here holds it for writing. */ -}}
 {{- define "kubesaga.viewRules" -}}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns, workflowactions, activities]
+  resources: [workflows, workflowruns, workflowactions, activities, workfloweventsources]
   verbs: [get, list, watch]
 - apiGroups: [kubesaga.dev]
-  resources: [workflows/status, workflowruns/status, workflowactions/status, activities/status]
+  resources: [workflows/status, workflowruns/status, workflowactions/status, activities/status, workfloweventsources/status]
   verbs: [get]
 {{- end -}}
 
 {{- define "kubesaga.editRules" -}}
 {{ include "kubesaga.viewRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns, activities]
+  resources: [workflows, workflowruns, activities, workfloweventsources]
   verbs: [create, update, patch, delete]
 - apiGroups: [kubesaga.dev]  # a record of what was asked for: nobody changes it
   resources: [workflowactions]
@@ -65,7 +68,7 @@
 {{- define "kubesaga.adminRules" -}}
 {{ include "kubesaga.editRules" . }}
 - apiGroups: [kubesaga.dev]
-  resources: [workflows, workflowruns, activities]
+  resources: [workflows, workflowruns, activities, workfloweventsources]
   verbs: [deletecollection]
 - apiGroups: [kubesaga.dev]
   resources: [workflowactions]

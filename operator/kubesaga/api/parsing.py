@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from kubesaga.api.action import Verb, WorkflowActionSpec
 from kubesaga.api.activity import ActivityTypeSpec
+from kubesaga.api.event_source import WorkflowEventSourceSpec
 from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
@@ -56,6 +57,7 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
 
 _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
     (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable")),
+    (WorkflowEventSourceSpec, "type"): frozenset(("Kubernetes",)),
 }
 """The same for the words of an enumeration, by model and field."""
 
@@ -121,6 +123,20 @@ def _action_problems(spec: WorkflowActionSpec, path: str) -> Iterator[Problem]:
         yield Problem(where, "goes with a Workflow alone; all breakers of an Activity are reset")
     elif spec.activity is not None and of_run and spec.action not in (Verb.RETRY, Verb.SKIP):
         yield Problem(where, f"goes with Retry and Skip alone; {spec.action} is about the whole run")
+
+
+def parse_event_source_spec(document: Any, path: str = "spec") -> WorkflowEventSourceSpec:
+    """Return a WorkflowEventSource's spec; whether its expressions compile is not looked at. Raises InvalidSpec."""
+    _check_json(document, path)
+    try:
+        spec = WorkflowEventSourceSpec.model_validate_json(
+            json.dumps(document), strict=True, by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise InvalidSpec(_problems(WorkflowEventSourceSpec, document, error, path)) from None
+    if problems := list(spec.problems(path)):
+        raise InvalidSpec(problems)
+    return spec
 
 
 def parse_status(document: Any) -> WorkflowRunStatus:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubesaga.api import action, activity, run, workflow
+from kubesaga.api import action, activity, event_source, run, workflow
 from kubesaga.api.fields import Model
 from kubesaga.api.names import GROUP, VERSION
 
@@ -69,6 +69,12 @@ RESOURCES: Final = (
         spec=action.WorkflowActionSpec,
         status=action.WorkflowActionStatus,
         description="One command to one WorkflowRun, applied once, and kept as the record of it.",
+    ),
+    Resource(
+        names=event_source.resource_kind(),
+        spec=event_source.WorkflowEventSourceSpec,
+        status=event_source.WorkflowEventSourceStatus,
+        description="An authenticated way in for events, which Workflows have triggers for.",
     ),
 )
 

@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "queue": "Show who waits for a slot, and when it is their turn.",
     "crds": "Print the CustomResourceDefinitions.",
     "controller": "Run the operator.",
+    "gateway": "Take events over HTTP and make the runs that they cause.",
     "version": "Print the version.",
 }
 """The commands in the order of the help, with the words that it has for them: it must not import them all."""

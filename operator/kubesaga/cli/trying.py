@@ -11,7 +11,7 @@ from typing import Any, Final
 from kubesaga.api.event_types import CATALOGUE, find_type
 from kubesaga.api.fields import format_time
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.cli.checking import check_header, check_spec
+from kubesaga.cli.checking import activities_in, catalogue_of, check_header, check_spec
 from kubesaga.cli.documents import STDIN, Manifest, read_manifests, read_text
 from kubesaga.cli.plan import DEFAULT_NAMESPACE, Refused
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
@@ -115,7 +115,8 @@ def workflow_in(file: str, name: str | None, evaluator: Evaluator) -> tuple[Mani
         advice = "; say which one by --workflow NAME" if len(named) > 1 else ""
         raise Refused([f"{file}: holds {len(named)} Workflows that are asked for (there are: {names}){advice}"])
     manifest = named[0]
-    spec, findings = check_spec(manifest, manifest.value.get("spec"), "spec", evaluator)
+    catalogue = catalogue_of(activities_in(reading.manifests, evaluator), manifest.namespace, complete=False)
+    spec, _, findings = check_spec(manifest, manifest.value.get("spec"), "spec", evaluator, catalogue)
     problems = [str(finding) for finding in (*check_header(manifest), *findings) if not finding.warning]
     if problems or spec is None:
         raise Refused(problems)

@@ -7,6 +7,7 @@ their metadata alone. The record is the status: it is asked before anything is d
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from kubesaga.api.fields import format_time, parse_duration, parse_time
@@ -20,6 +21,7 @@ from kubesaga.api.names import (
     label_value,
 )
 from kubesaga.api.run import RunPhase
+from kubesaga.api.triggers import DEDUPE_ANNOTATION
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.retention import Finished, ttl_of
 from kubesaga.engine.snapshot import Run
@@ -64,6 +66,12 @@ def finished_of(metadata: Metadata) -> Finished | None:
             workflow=labels.get(WORKFLOW_LABEL, ""),
             revision=labels.get(REVISION_LABEL, ""),
             ttl=parse_duration(ttl) if ttl else None,
+            needed_until=_needed_until(metadata, annotations.get(DEDUPE_ANNOTATION)),
         )
     except (KeyError, ValueError):
         return None
+
+
+def _needed_until(metadata: Metadata, window: str | None) -> datetime | None:
+    """Return how long a run that an event made stays, so that the event makes no other one (`dedupeWindow`)."""
+    return None if window is None else parse_time(metadata["creationTimestamp"]) + parse_duration(window)

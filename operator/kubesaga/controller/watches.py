@@ -43,12 +43,15 @@ class Listener(Protocol):
     def activity_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """An Activity was added or changed, or (`gone`) deleted; then `body` is an old copy."""
 
+    def event_source_changed(self, key: RunKey) -> None:
+        """A WorkflowEventSource was added, changed or deleted."""
+
     def action_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """A WorkflowAction was added or changed, or (`gone`) deleted or done with; then `body` is an old copy."""
 
 
 def registry_of(listener: Listener, credentials: Callable[[], Awaitable[Credentials]]) -> kopf.OperatorRegistry:
-    """Return Kopf's handlers: four watches and a login."""
+    """Return Kopf's handlers: five watches and a login."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.event(GROUP, VERSION, "workflowruns", registry=registry)
@@ -62,6 +65,10 @@ def registry_of(listener: Listener, credentials: Callable[[], Awaitable[Credenti
     @kopf.on.event(GROUP, VERSION, "activities", registry=registry)
     async def on_activity(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:
         listener.activity_changed(_key(namespace, name), dict(event["object"]), gone=event["type"] == "DELETED")
+
+    @kopf.on.event(GROUP, VERSION, "workfloweventsources", registry=registry)
+    async def on_event_source(namespace: str | None, name: str | None, **_: Any) -> None:
+        listener.event_source_changed(_key(namespace, name))
 
     @kopf.on.event(GROUP, VERSION, "workflowactions", registry=registry)
     async def on_action(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:

@@ -52,6 +52,8 @@ class Finished:
     """What it worked from; "" if it never began."""
     ttl: timedelta | None = None
     """Of a run with a spec of its own: what that says."""
+    needed_until: datetime | None = None
+    """Until then it stays, whatever else is said: it keeps the event that made it from making another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,9 @@ def due(runs: Iterable[Finished], terms: Terms, now: datetime) -> list[tuple[Fin
     going: list[tuple[Finished, Why]] = []
     for run in newest_first:
         limit = terms.successful if run.succeeded else terms.failed
-        if is_over(run, terms.ttl, now):
+        if run.needed_until is not None and now < run.needed_until:
+            kept[run.succeeded] += 1
+        elif is_over(run, terms.ttl, now):
             going.append((run, Why.TTL))
         elif limit is not None and kept[run.succeeded] >= limit:
             going.append((run, Why.HISTORY))
@@ -107,7 +111,8 @@ def due(runs: Iterable[Finished], terms: Terms, now: datetime) -> list[tuple[Fin
 
 def is_over(run: Finished, ttl: timedelta | None, now: datetime) -> bool:
     """Tell whether a run has been kept as long as it should."""
-    return ttl is not None and now - run.completed >= ttl
+    needed = run.needed_until is not None and now < run.needed_until
+    return ttl is not None and now - run.completed >= ttl and not needed
 
 
 def surplus(revisions: Collection[Revision], named: AbstractSet[str], limit: int) -> Sequence[Revision]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people write down, Workflows and Activities: checked whenever they, or what they use, change."""
+"""What people write down, Workflows, Activities and WorkflowEventSources: checked when they change; and what the clock starts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.event_sources import EventSourceReconciler
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.expressions import Evaluator
 from kubesaga.kube.client import KubeClient
+from kubesaga.triggers.ticker import Ticker
 
 
 class Authoring:
-    """Two queues, and what feeds them."""
+    """A queue for each kind, one for schedules, and what feeds them."""
 
     def __init__(
         self,
@@ -36,14 +38,23 @@ class Authoring:
         workflows = WorkflowReconciler(client, definitions, limits, clock)
         self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
+        sources = EventSourceReconciler(client, evaluator, clock)
+        self._sources = Queue(sources.process, clock, workers=2, jitter=random.random)
+        ticker = Ticker(client, evaluator, clock.now)
+        self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what is to run while this process leads."""
-        return [self._workflows.run(), self._activities.run()]
+        return [queue.run() for queue in (self._workflows, self._activities, self._sources, self._ticking)]
 
     def workflow_changed(self, key: RunKey) -> None:
-        """Look at a Workflow."""
+        """Look at a Workflow, and at its schedules."""
         self._workflows.add(key)
+        self._ticking.add(key)
+
+    def event_source_changed(self, key: RunKey) -> None:
+        """Look at a WorkflowEventSource."""
+        self._sources.add(key)
 
     def activity_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Look at an Activity and at all that may use it: whether its ids are theirs, the look itself finds out."""

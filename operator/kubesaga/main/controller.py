@@ -79,6 +79,7 @@ class _Shell:
         self._runs = runs
         self.workflow_changed = authoring.workflow_changed
         self.activity_changed = authoring.activity_changed
+        self.event_source_changed = authoring.event_source_changed
         self._actions = actions
         self._answering = answering
 

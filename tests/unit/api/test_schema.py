@@ -15,9 +15,10 @@ from tests.unit.api.api_server import broken_rules, refusals, refused_changes, s
 from tools import generate_crds, generate_docs
 
 from kubesaga.api.action import WorkflowActionSpec
+from kubesaga.api.event_source import WorkflowEventSourceSpec
 from kubesaga.api.fields import Model, parse_duration, parse_quantity
 from kubesaga.api.names import API_VERSION
-from kubesaga.api.parsing import parse_action_spec
+from kubesaga.api.parsing import parse_action_spec, parse_event_source_spec
 from kubesaga.api.run import RunPhase, WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.api.schema import (
     RESOURCES,
@@ -344,6 +345,66 @@ def test_server_and_operator_agree_on_an_action_that_asks(change: dict[str, Any]
     assert not refused or any(refused in message for message in told), told
 
 
+# --- WorkflowEventSources --------------------------------------------------------------------------------------------
+
+REF: dict[str, Any] = {"secretRef": {"name": "desk", "key": "token"}}
+HOOK: dict[str, Any] = {"type": '"a"', "id": "body.id"}
+SOURCE: dict[str, Any] = {"type": "CloudEvents", "auth": {"hmac": REF}}
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    pytest.param({}, "", id="signed CloudEvents"),
+    pytest.param({"auth": {"bearer": REF}}, "", id="CloudEvents with a token"),
+    pytest.param({"auth": {"none": {}}}, "", id="CloudEvents of everybody"),
+    pytest.param({"type": "Thena"}, "", id="signed platform events"),
+    pytest.param({"type": "Webhook", "mapping": HOOK}, "", id="a webhook with its mapping"),
+    pytest.param({"type": "Webhook"}, "spec.mapping: is required for Webhook", id="a webhook without a mapping"),
+    pytest.param({"mapping": HOOK}, "spec.mapping: goes with Webhook alone", id="CloudEvents with a mapping"),
+    pytest.param({"type": "Webhook", "mapping": {"type": "x"}}, "spec.mapping.id: is required", id="a mapping without an id"),
+    pytest.param({"type": "Webhook", "mapping": {**HOOK, "id": ""}}, "spec.mapping.id: must not be empty", id="a mapping with an empty expression"),
+    pytest.param({"type": "Slack"}, "", id="Slack with its signing secret"),
+    pytest.param({"type": "Slack", "auth": {"hmac": {**REF, "tolerance": "2m"}}}, "", id="Slack with a tolerance"),
+    pytest.param({"type": "Slack", "auth": {"bearer": REF}}, "spec.auth.hmac: is required for Slack", id="Slack with a token"),
+    pytest.param({"type": "Slack", "auth": {"hmac": {**REF, "header": "X-A"}}}, "spec.auth.hmac.header: is Slack's own", id="Slack with a header"),
+    pytest.param({"type": "Slack", "auth": {"hmac": {**REF, "encoding": "Hex"}}}, "spec.auth.hmac.encoding: is Slack's own", id="Slack with an encoding"),
+    pytest.param({"type": "Kubernetes"}, "spec.type: Kubernetes is not supported by this version", id="what comes later"),
+    pytest.param({"type": "cloudevents"}, "spec.type: ", id="a type in small letters"),
+    pytest.param({"auth": {}}, "spec.auth: must have exactly one of hmac, bearer and none, but has none of them", id="no way to prove anything"),
+    pytest.param({"auth": {"none": {}, "hmac": REF}}, "but has hmac and none", id="two ways to prove it"),
+    pytest.param({"auth": {"hmac": {}}}, "spec.auth.hmac.secretRef: is required", id="a signature without a secret"),
+    pytest.param({"auth": {"hmac": {"secretRef": {"name": "Desk", "key": "a"}}}}, "spec.auth.hmac.secretRef.name: ", id="a name that is none"),
+    pytest.param({"auth": {"hmac": {"secretRef": {"name": "desk", "key": "a/b"}}}}, "spec.auth.hmac.secretRef.key: ", id="a key that is none"),
+    pytest.param({"auth": {"hmac": {**REF, "header": "X A"}}}, "spec.auth.hmac.header: ", id="a header that is none"),
+    pytest.param({"eventTypes": [{"type": "ticket:*"}, {"type": "a", "class": "System", "schema": {"type": "object"}}]}, "", id="types"),
+    pytest.param({"eventTypes": [{"type": "ticket:*:x"}]}, "spec.eventTypes[0].type: ", id="a star in the middle"),
+    pytest.param({"eventTypes": [{"type": "a", "class": "system"}]}, "spec.eventTypes[0].class: ", id="a class that is none"),
+    pytest.param({"rateLimit": {"limit": 10, "period": "1s"}}, "", id="a rate limit"),
+    pytest.param({"rateLimit": {"limit": 0, "period": "1s"}}, "spec.rateLimit.limit: must be at least 1", id="a rate of nothing"),
+    pytest.param({"maxBodyBytes": 1048577}, "spec.maxBodyBytes: must be at most 1048576", id="a body over the cap"),
+])  # fmt: skip
+def test_server_and_gateway_agree_on_the_source(change: dict[str, Any], told: str) -> None:
+    document, schema = {**SOURCE, **change}, spec_schema(WorkflowEventSourceSpec)
+    said = ""
+    try:
+        parse_event_source_spec(document)
+    except InvalidSpec as error:
+        said = str(error)
+    assert bool(refusals(schema, document)) is bool(said), (said, refusals(schema, document))
+    assert bool(said) is bool(told)
+    assert told in said
+
+
+@pytest.mark.parametrize(("hmac", "told"), [
+    pytest.param({"tolerance": "1m"}, "spec.auth.hmac.tolerance: needs timestampHeader", id="without a time"),
+    pytest.param({"timestampHeader": "X-Time", "tolerance": "2h"}, "spec.auth.hmac.tolerance: 2h is too long", id="of hours"),
+    pytest.param({"timestampHeader": "X-Time", "tolerance": "soon"}, "spec.auth.hmac.tolerance: 'soon' is not a duration", id="that is none"),
+])  # fmt: skip
+def test_the_gateway_takes_no_tolerance(hmac: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_event_source_spec({**SOURCE, "auth": {"hmac": {**REF, **hmac}}})
+    assert told in str(caught.value)
+
+
 def test_the_rules_are_few_and_cost_next_to_nothing() -> None:
     rules = [
         (path, rule["rule"])
@@ -369,7 +430,9 @@ def test_columns_show_fields_that_there_are(resource: Resource) -> None:
 
 def test_names_do_not_collide_with_other_workflow_engines() -> None:
     short = [name for resource in RESOURCES for name in resource.names["shortNames"]]
-    assert short == ["kwf", "kwr", "kact", "kwa"]
+    assert short == ["kwf", "kwr", "kact", "kwa", "kes"]
     assert {"wf", "wr"}.isdisjoint(short)
-    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == 4
+    assert json.dumps([custom_resource_definition(resource) for resource in RESOURCES]).count('"kubesaga"') == len(
+        RESOURCES
+    )
     assert API_VERSION == "kubesaga.dev/v1alpha1"

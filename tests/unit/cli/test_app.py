@@ -18,7 +18,7 @@ from kubesaga.settings import Settings
 Invoke = Callable[..., Result]
 Program = Callable[..., "subprocess.Popen[str]"]
 
-COMMANDS = ["run", "lint", "events", "queue", "crds", "controller", "version"]
+COMMANDS = ["run", "lint", "events", "queue", "crds", "controller", "gateway", "version"]
 
 
 def test_the_help_lists_the_commands_in_the_order_of_a_newcomers_interest(kubesaga: Invoke) -> None:

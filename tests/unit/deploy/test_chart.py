@@ -50,6 +50,19 @@ SETUPS = {
         rbac: {create: false, aggregatedRoles: false}
         serviceAccount: {create: false, name: given}""",
     "a user id chosen by the cluster": "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}",
+    "a gateway": "gateway: {enabled: true}",
+    "a gateway with everything": """
+        watchNamespaces: [support, billing]
+        settings: {gatewayPort: 9443, logLevel: debug}
+        networkPolicy: {enabled: true}
+        serviceAccount: {create: false, name: given}
+        gateway:
+          enabled: true
+          replicas: 3
+          tlsSecretName: events-tls
+          serviceAccountName: given-too
+          service: {type: LoadBalancer, port: 443, annotations: {a: b}}
+          ingressFrom: [{ipBlock: {cidr: 10.0.0.0/8}}]""",
     "an object of the user's own": """
         extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: "{{ .Release.Name }}-x"}}]""",
     "an object of the user's own, as text": """
@@ -117,13 +130,15 @@ def test_no_object_and_no_list_holds_a_key_twice(values: Object) -> None:
     metadata = [(found["kind"], found["metadata"]) for found in all_objects(values)]
     named = [(kind, each.get("namespace"), each["name"]) for kind, each in metadata]
     assert len(named) == len(set(named))
-    pod, only = pod_spec(values), container(values)
     lists = {"env": "name", "ports": "containerPort", "volumeMounts": "mountPath"}
-    for keys in [
-        [volume["name"] for volume in pod["volumes"]],
-        *([item[key] for item in only[field]] for field, key in lists.items()),
-    ]:
-        assert len(keys) == len(set(keys))
+    for deployment in of_kind("Deployment", values):
+        pod = deployment["spec"]["template"]["spec"]
+        [only] = pod["containers"]
+        for keys in [
+            [volume["name"] for volume in pod["volumes"]],
+            *([item[key] for item in only.get(field, ())] for field, key in lists.items()),
+        ]:
+            assert len(keys) == len(set(keys))
 
 
 @each_setup
@@ -166,6 +181,9 @@ OTHER_SETTINGS: Object = {
     "defaultPodRequests": ["cpu=100m", "memory=64Mi"], "defaultPodLimits": ["memory=1Gi"],
     "celProcesses": 1, "celDeadline": 0.05, "resyncInterval": 3600, "retentionInterval": 3600, "httpPort": 9090,
     "httpHost": "::", "logLevel": "debug", "logFormat": "text",
+    "gatewayPort": 9443, "gatewayHost": "::", "gatewayMaxBodyBytes": 65536, "gatewayMaxBufferedBytes": 1000000,
+    "gatewayTimeout": 2.5, "gatewayMaxConnections": 10, "gatewayMaxInFlight": 5,
+    "gatewayDrainDelay": 0,
 }  # fmt: skip
 
 
@@ -211,3 +229,61 @@ def test_port_and_lease_are_the_same_everywhere(values: Object, port: int, lease
     assert [(found["port"], found["targetPort"]) for found in service["spec"]["ports"]] == [(port, "http")]
     names = [rule.get("resourceNames") for role in of_kind("Role", values) for rule in role["rules"]]
     assert names == [None, [lease]]
+
+
+# --- the gateway ---------------------------------------------------------------------------------------------------
+
+
+def gateway_of(**values: Any) -> tuple[Object, Object, Settings]:
+    """Return the gateway's pod, its Service, and the settings that it reads."""
+    every = {"settings": OTHER_SETTINGS, **values, "gateway": {"enabled": True, **values.get("gateway", {})}}
+    [found] = [each for each in of_kind("Deployment", every) if each["metadata"]["name"] == "kubesaga-gateway"]
+    [service] = [each for each in of_kind("Service", every) if each["metadata"]["name"] == "kubesaga-gateway"]
+    pod = found["spec"]["template"]["spec"]
+    variables = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    return pod, service, Settings.from_env(variables)
+
+
+def test_by_default_there_is_no_gateway() -> None:
+    assert [found["metadata"]["name"] for found in all_objects() if "gateway" in found["metadata"]["name"]] == []
+
+
+def test_the_gateway_listens_where_its_service_sends() -> None:
+    pod, service, settings = gateway_of(gateway={"service": {"port": 443}})
+    ports = {each["name"]: each["containerPort"] for each in pod["containers"][0]["ports"]}
+    assert ports == {"events": 9443, "http": 9090}
+    assert (settings.gateway_port, settings.http_port) == (9443, 9090)
+    assert [(each["port"], each["targetPort"]) for each in service["spec"]["ports"]] == [(443, "events")]
+
+
+def test_neither_service_selects_the_others_pods() -> None:
+    every = {"gateway": {"enabled": True}}
+    services = {each["metadata"]["name"]: each["spec"]["selector"] for each in of_kind("Service", every)}
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]
+        for each in of_kind("Deployment", every)
+    }
+    for name, selector in services.items():
+        assert [pod for pod, labels in pods.items() if selector.items() <= labels.items()] == [name]
+
+
+def test_the_gateway_reads_its_certificate_from_the_secret_that_is_named() -> None:
+    pod, _, settings = gateway_of(gateway={"tlsSecretName": "events-tls"})
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "tls"]
+    assert {"name": "tls", "secret": {"secretName": "events-tls"}} in pod["volumes"]
+    assert settings.gateway_tls_cert == f"{mount['mountPath']}/tls.crt"
+    assert settings.gateway_tls_key == f"{mount['mountPath']}/tls.key"
+
+
+def test_the_gateway_serves_the_operators_namespaces_and_has_time_to_drain() -> None:
+    pod, _, settings = gateway_of(watchNamespaces=["support"])
+    assert settings.namespaces == ("support",)
+    assert pod["terminationGracePeriodSeconds"] > Settings().gateway_drain_delay + 20
+
+
+def test_the_gateways_pods_are_as_confined_as_the_operators() -> None:
+    pod, _, _ = gateway_of()
+    own = pod_spec()
+    assert pod["securityContext"] == own["securityContext"]
+    assert pod["containers"][0]["securityContext"] == own["containers"][0]["securityContext"]
+    assert (pod["enableServiceLinks"], pod["containers"][0]["args"]) == (False, ["gateway"])

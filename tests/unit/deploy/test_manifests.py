@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tools.generate_manifests import BASE, NAMESPACE, ROOT, render, without_helm
+from tools.generate_manifests import BASE, GATEWAY, NAMESPACE, ROOT, render, without_helm
 
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import WorkflowSpec
@@ -55,6 +55,14 @@ def test_the_base_is_the_chart_and_its_namespace() -> None:
     assert set(base) == set(chart)
     for name, found in base.items():
         assert found == chart[name], name
+
+
+def test_the_gateway_is_what_the_chart_adds_for_it() -> None:
+    chart = by_name(
+        [without_helm(each) for documents in render({"gateway": {"enabled": True}}).values() for each in documents]
+    )
+    base = by_name(build(BASE))
+    assert by_name(build(GATEWAY)) == {name: found for name, found in chart.items() if name not in base}
 
 
 def test_the_base_says_nothing_of_helm() -> None:

@@ -37,8 +37,15 @@ LEASE: Grants = {
     "coordination.k8s.io/leases": {"create"},
     "coordination.k8s.io/leases kubesaga-controller": {"get", "update", "patch"},
 }
+GATEWAY: Grants = {
+    "kubesaga.dev/workflows": {"get", "list", "watch"},
+    "kubesaga.dev/workfloweventsources": {"get", "list", "watch"},
+    "kubesaga.dev/workflowruns": {"get", "create"},
+}
 ACTIONS = "kubesaga.dev/workflowactions"
-OF_PEOPLE = ("kubesaga.dev/workflows", "kubesaga.dev/workflowruns", "kubesaga.dev/activities")
+OF_PEOPLE = (
+    "kubesaga.dev/workflows", "kubesaga.dev/workflowruns", "kubesaga.dev/activities", "kubesaga.dev/workfloweventsources",
+)  # fmt: skip
 VIEW: Grants = {
     **{kind: {"get", "list", "watch"} for kind in (*OF_PEOPLE, ACTIONS)},
     **{f"{kind}/status": {"get"} for kind in (*OF_PEOPLE, ACTIONS)},
@@ -130,6 +137,11 @@ def grants(rules: Iterable[Object]) -> Grants:
     ),
     pytest.param({"rbac": {"create": False}}, FOR_PEOPLE, id="with roles of somebody else"),
     pytest.param({"rbac": {"create": False, "aggregatedRoles": False}}, {}, id="without any roles"),
+    pytest.param({"gateway": {"enabled": True}}, {**CLUSTER_MODE, "ClusterRole kubesaga-gateway": GATEWAY}, id="with a gateway"),
+    pytest.param({**NAMESPACED, "gateway": {"enabled": True}}, {
+        **NAMESPACED_MODE, "Role support/kubesaga-gateway": GATEWAY, "Role billing/kubesaga-gateway": GATEWAY,
+    }, id="with a gateway for two namespaces"),
+    pytest.param({"rbac": {"create": False}, "gateway": {"enabled": True}}, FOR_PEOPLE, id="with a gateway and roles of somebody else"),
 ])  # fmt: skip
 def test_the_permissions_are_exactly_these(values: Object, expected: Mapping[str, Grants]) -> None:
     roles = {
@@ -138,7 +150,11 @@ def test_the_permissions_are_exactly_these(values: Object, expected: Mapping[str
     assert roles == expected
 
 
-@pytest.mark.parametrize("values", [{}, NAMESPACED], ids=["in the whole cluster", "in two namespaces"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, NAMESPACED, {"gateway": {"enabled": True}}],
+    ids=["in the whole cluster", "in two namespaces", "with a gateway"],
+)
 def test_no_role_holds_what_would_make_it_a_way_to_more(values: Object) -> None:
     for found in objects(values):
         for rule in found.get("rules", []):
@@ -163,6 +179,16 @@ def test_only_the_operators_service_account_gets_the_operators_roles(values: Obj
         role = f"{binding['roleRef']['kind']} {name.split(' ')[1]}"
         assert role in {title(found) for found in every}
         assert binding["roleRef"]["name"] == binding["metadata"]["name"]
+
+
+@pytest.mark.parametrize("values", [{}, NAMESPACED], ids=["in the whole cluster", "in two namespaces"])
+def test_the_gateways_service_account_gets_the_gateways_role_alone(values: Object) -> None:
+    bindings = [
+        found for found in objects({**values, "gateway": {"enabled": True}})
+        if found["kind"].endswith("Binding") and found["subjects"][0]["name"] == "kubesaga-gateway"
+    ]  # fmt: skip
+    assert len(bindings) == max(1, len(values.get("watchNamespaces", [])))
+    assert {binding["roleRef"]["name"] for binding in bindings} == {"kubesaga-gateway"}
 
 
 def test_in_namespaced_mode_nothing_of_the_operator_reaches_beyond_its_namespaces() -> None:
@@ -305,7 +331,7 @@ def sources() -> list[Object]:
 
 
 def test_the_chart_installs_every_definition_unchanged_and_keeps_it() -> None:
-    kinds = ("workflows", "workflowruns", "activities", "workflowactions")
+    kinds = ("workflows", "workflowruns", "activities", "workflowactions", "workfloweventsources")
     assert {f"{kind}.kubesaga.dev" for kind in kinds} == {found["metadata"]["name"] for found in sources()}
     kept = [(found["metadata"].get("annotations") or {}, found) for found in of_kind("CustomResourceDefinition")]
     assert [annotations.pop("helm.sh/resource-policy") for annotations, _ in kept] == ["keep"] * len(sources())

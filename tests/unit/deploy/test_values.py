@@ -155,6 +155,8 @@ CHANGES: Mapping[str, Any] = {
     "nameOverride": "a",
     "fullnameOverride": "a",
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap"}],
+    "gateway.service.type": "NodePort",
+    "gateway.serviceAccountName": "other",
     "topologySpreadConstraints": [{"topologyKey": "a", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}],
 }
 NEEDED: Mapping[str, str] = {
@@ -162,6 +164,7 @@ NEEDED: Mapping[str, str] = {
     "extraVolumeMounts": "extraVolumes: [{name: a}]",
     "serviceAccount.create": "serviceAccount: {name: other}",
     "podDisruptionBudget.enabled": "replicas: 2",
+    "gateway.ingressFrom": "{networkPolicy: {enabled: true}, gateway: {enabled: true}}",
     "podDisruptionBudget.maxUnavailable": "{replicas: 2, podDisruptionBudget: {enabled: true}}",
 }
 """What else has to be said for a value to count; members of what can be enabled need it enabled."""

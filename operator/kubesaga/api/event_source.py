@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WorkflowEventSource: an authenticated way in for events, and what the runs that they cause are marked with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+
+from kubesaga.api.conditions import ConditionList
+from kubesaga.api.fields import Duration, Expression, Model, ObjectName, OpaqueObject, parse_duration
+from kubesaga.api.names import GROUP
+from kubesaga.errors import Problem
+
+EVENT_SOURCE_LABEL: Final = f"{GROUP}/event-source"
+"""On a run that an event caused: the WorkflowEventSource where it came in."""
+EVENT_ORIGIN_ANNOTATION: Final = f"{GROUP}/event-origin"
+"""On such a run: the WorkflowEventSource's name, `/`, and the event's own `source`."""
+EVENT_ID_ANNOTATION: Final = f"{GROUP}/event-id"
+EVENT_DIGEST_ANNOTATION: Final = f"{GROUP}/event-digest"
+"""Of the event's type and data: another event under the same id is told from a second delivery by it."""
+
+DEFAULT_MAX_BODY: Final = 256 * 1024
+LARGEST_MAX_BODY: Final = 1024 * 1024
+DEFAULT_HMAC_HEADER: Final = "X-Kubesaga-Signature"
+DEFAULT_TOLERANCE: Final = timedelta(minutes=5)
+LONGEST_TOLERANCE: Final = timedelta(hours=1)
+MAPPING_ROOTS: Final = ("body", "headers")
+"""What the expressions of a mapping can read."""
+
+_HEADER: Final = r"[A-Za-z0-9][A-Za-z0-9-]*"
+_KEY_IN_DATA: Final = r"[A-Za-z0-9._-]+"
+_EVENT_TYPE: Final = r"[!-)+-~]+\*?|\*"
+
+
+def _matching(pattern: str, sentence: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"{text!r} {sentence}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _text(pattern: str, longest: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": longest, "pattern": f"^({pattern})$"})
+
+
+HeaderName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    _matching(_HEADER, "is not a name for a header; use letters, digits and -"),
+    _text(_HEADER, 128),
+]
+SecretKey = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    _matching(_KEY_IN_DATA, "is not a key of a Secret; use letters, digits, ., _ and -"),
+    _text(_KEY_IN_DATA, 253),
+]
+EventPattern = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    _matching(_EVENT_TYPE, "is not a type of event; use visible characters without blanks, and * at the end alone"),
+    _text(_EVENT_TYPE, 256),
+]
+
+
+class SourceType(StrEnum):
+    """How deliveries look."""
+
+    CLOUD_EVENTS = "CloudEvents"
+    WEBHOOK = "Webhook"
+    SLACK = "Slack"
+    THENA = "Thena"
+
+
+class EventClass(StrEnum):
+    """Where events of a type come from (S27, S28, S32, S35)."""
+
+    SYSTEM = "System"
+    INTEGRATION = "Integration"
+    TIMER = "Timer"
+
+
+class Encoding(StrEnum):
+    """How a signature is written."""
+
+    HEX = "Hex"
+    BASE64 = "Base64"
+
+
+class SecretKeyRef(Model):
+    """One value of a Secret, in the namespace of the source."""
+
+    name: ObjectName
+    """The Secret's name. The gateway's ServiceAccount must be allowed to get it."""
+    key: SecretKey
+    """The key in its data."""
+
+
+class Hmac(Model):
+    """A signature of the body: HMAC with SHA-256 (RFC 2104) under a shared secret."""
+
+    secret_ref: SecretKeyRef
+    """The shared secret, of at least 16 bytes; newlines at its end do not count."""
+    header: HeaderName | None = None
+    """The header that bears the signature. Default: `X-Kubesaga-Signature`. Not for Slack, which has its own."""
+    prefix: Annotated[str, Field(min_length=1, max_length=32)] | None = None
+    """What stands before the signature in the header, such as `sha256=`. Not for Slack."""
+    encoding: Encoding | None = None
+    """How the signature is written. Default: Hex. Not for Slack."""
+    timestamp_header: HeaderName | None = None
+    """The header that bears the time of sending, in seconds since 1970. With it, what is signed is the time, a `.`, and the body. Not for Slack."""
+    tolerance: Duration | None = None
+    """How far that time may be from now, at most 1h. Default: 5m. Only with `timestampHeader`, or for Slack."""
+
+
+class Bearer(Model):
+    """A token in the header `Authorization: Bearer …`."""
+
+    secret_ref: SecretKeyRef
+    """The token, of at least 16 bytes; newlines at its end do not count."""
+
+
+class NoAuth(Model):
+    """Whoever reaches the gateway may send."""
+
+
+class Auth(Model):
+    """How a delivery proves that it may come in."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["hmac"]}, {"required": ["bearer"]}, {"required": ["none"]}]}
+    )
+
+    hmac: Hmac | None = None
+    """By a signature of the body. For Slack: by the app's signing secret."""
+    bearer: Bearer | None = None
+    """By a token."""
+    none: NoAuth | None = None
+    """Not at all: anybody who reaches the gateway can start the runs that this source may cause."""
+
+
+class Mapping(Model):
+    """How the body of a webhook becomes an event: CEL without `${}` over `body` and `headers` (names in small letters)."""
+
+    type: Expression
+    """The event's type, such as `"github:" + headers["x-github-event"]`."""
+    id: Expression
+    """What is the same when the same event is delivered again, and never for another one."""
+    source: Expression | None = None
+    """Where the event happened. Default: the name of the WorkflowEventSource."""
+    subject: Expression | None = None
+    """What it is about."""
+    time: Expression | None = None
+    """When it happened, RFC 3339."""
+    data: Expression | None = None
+    """What is read as `event.data`. Default: the body."""
+
+    def expressions(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yield where each expression stands, and the expression."""
+        for name, expression in self.wire().items():
+            yield f"{path}.{name}", expression
+
+
+class EventType(Model):
+    """A type of event that comes in here."""
+
+    type: EventPattern
+    """The type; a `*` at its end stands for the rest."""
+    class_: Annotated[EventClass | None, Field(alias="class")] = None
+    """Where such events come from, for people."""
+    description: Annotated[str, Field(max_length=1024)] | None = None
+    """What such an event means, for people."""
+    schema_: Annotated[OpaqueObject | None, Field(alias="schema")] = None
+    """What `event.data` looks like, as JSON Schema, for people and tools that write triggers. Deliveries are not held against it."""
+
+
+class SourceRateLimit(Model):
+    """How many events come in: in no window of `period` more than `limit`."""
+
+    limit: Annotated[int, Field(ge=1, le=100_000)]
+    """How many events. A batch counts as many."""
+    period: Duration
+    """In what time."""
+
+
+def _one_of_two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    return {"oneOf": [first, second]}
+
+
+_OTHERS: Final = [kind for kind in SourceType if kind is not SourceType.SLACK]
+_FOR_WEBHOOK: Final = {"required": ["mapping"], "properties": {"type": {"enum": ["Webhook"]}}}
+_NOT_SLACKS: Final = ("header", "prefix", "encoding", "timestampHeader")
+_FOR_SLACK: Final = {
+    "properties": {
+        "type": {"enum": ["Slack"]},
+        "auth": {
+            "required": ["hmac"],
+            "properties": {"hmac": {"not": {"anyOf": [{"required": [name]} for name in _NOT_SLACKS]}}},
+        },
+    }
+}
+_BY_TYPE: Final[dict[str, Any]] = {
+    "allOf": [
+        _one_of_two(
+            _FOR_WEBHOOK,
+            {"not": {"anyOf": [{"required": ["mapping"]}, {"properties": {"type": {"enum": ["Webhook"]}}}]}},
+        ),
+        _one_of_two(_FOR_SLACK, {"properties": {"type": {"enum": [str(kind) for kind in _OTHERS]}}}),
+    ]
+}
+
+
+class WorkflowEventSourceSpec(Model):
+    """Who may send events here, and what they look like."""
+
+    model_config = ConfigDict(json_schema_extra=_BY_TYPE)
+
+    type: SourceType
+    """CloudEvents: CloudEvents 1.0 over HTTP. Webhook: any JSON, by `mapping`. Slack: the Events API. Thena: platform events."""
+    auth: Auth
+    """How a delivery proves that it may come in."""
+    mapping: Mapping | None = None
+    """How a body becomes an event. For Webhook, and only there."""
+    event_types: Annotated[
+        list[EventType],
+        Field(
+            max_length=256, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+        ),
+    ] = Field(default_factory=list)
+    """The types that may come in here; others are answered with success and cause nothing. Empty: every type."""
+    rate_limit: SourceRateLimit | None = None
+    """How many events come in; more are refused (429). Counted by each gateway pod. Default: any number."""
+    max_body_bytes: Annotated[int, Field(ge=1, le=LARGEST_MAX_BODY)] = DEFAULT_MAX_BODY
+    """Largest body of a delivery, at most what the gateway takes at all."""
+
+    def takes(self, type_: str) -> bool:
+        """Tell whether events of a type may come in here."""
+        return not self.event_types or any(fits(known.type, type_) for known in self.event_types)
+
+    def problems(self, path: str) -> Iterator[Problem]:
+        """Yield what is wrong beyond single fields; the CRD's schema says the same."""
+        chosen = [name for name in ("hmac", "bearer", "none") if getattr(self.auth, name) is not None]
+        if len(chosen) != 1:
+            there = " and ".join(chosen) or "none of them"
+            yield Problem(f"{path}.auth", f"must have exactly one of hmac, bearer and none, but has {there}")
+        if (self.type is SourceType.WEBHOOK) != (self.mapping is not None):
+            told = (
+                "is required for Webhook" if self.mapping is None else f"goes with Webhook alone; {self.type} has none"
+            )
+            yield Problem(f"{path}.mapping", told)
+        if self.auth.hmac is not None:
+            yield from _hmac_problems(self.auth.hmac, self.type, f"{path}.auth.hmac")
+        elif self.type is SourceType.SLACK:
+            yield Problem(f"{path}.auth.hmac", "is required for Slack: the app's signing secret")
+
+
+def _hmac_problems(hmac: Hmac, kind: SourceType, path: str) -> Iterator[Problem]:
+    slack = kind is SourceType.SLACK
+    written = hmac.wire()
+    for name in _NOT_SLACKS:
+        if slack and name in written:
+            yield Problem(f"{path}.{name}", "is Slack's own; remove it")
+    if hmac.tolerance is None:
+        return
+    if not slack and hmac.timestamp_header is None:
+        yield Problem(f"{path}.tolerance", "needs timestampHeader: without a time there is nothing to be tolerant of")
+    if parse_duration(hmac.tolerance) > LONGEST_TOLERANCE:
+        yield Problem(f"{path}.tolerance", f"{hmac.tolerance} is too long: at most 1h is allowed")
+
+
+def fits(pattern: str, type_: str) -> bool:
+    """Tell whether an event's type is the pattern, or begins as a pattern that ends in `*`."""
+    return type_.startswith(pattern[:-1]) if pattern.endswith("*") else type_ == pattern
+
+
+class WorkflowEventSourceStatus(Model):
+    """What was found out about the source."""
+
+    observed_generation: int | None = None
+    """The `metadata.generation` that this status is about."""
+    conditions: ConditionList = Field(default_factory=list)
+    """`Ready`: deliveries are taken. `Ready: False` names the field that is wrong."""
+
+
+def resource_kind() -> dict[str, Any]:
+    """Return names, columns and the like of the CRD."""
+    return {
+        "kind": "WorkflowEventSource",
+        "plural": "workfloweventsources",
+        "singular": "workfloweventsource",
+        "shortNames": ["kes"],
+        "columns": [
+            {"name": "Type", "type": "string", "jsonPath": ".spec.type"},
+            {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+            {
+                "name": "Reason",
+                "type": "string",
+                "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
+                "priority": 1,
+            },
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        ],
+    }

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells in a WorkflowEventSource's status whether deliveries are taken: the gateway itself may write nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Any, Final
+
+from kubesaga.api.conditions import Truth, with_condition
+from kubesaga.api.event_source import MAPPING_ROOTS, WorkflowEventSourceStatus
+from kubesaga.api.parsing import parse_event_source_spec
+from kubesaga.api.reasons import Reason
+from kubesaga.controller.clock import Clock
+from kubesaga.controller.status_patch import merge_patch
+from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.expressions import Evaluator
+from kubesaga.errors import InvalidSpec, Problem
+from kubesaga.kube import errors
+from kubesaga.kube.client import KubeClient
+from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES
+
+_log: Final = logging.getLogger("kubesaga.workflow_engine")
+_TAKEN: Final = "A gateway that serves this namespace takes deliveries."
+
+
+class EventSourceReconciler:
+    """Takes one WorkflowEventSource at a time. Its status is written only when it changes."""
+
+    def __init__(self, client: KubeClient, evaluator: Evaluator, clock: Clock) -> None:
+        self._client = client
+        self._evaluator = evaluator
+        self._clock = clock
+
+    async def process(self, key: RunKey) -> datetime | None:
+        """Check the source as it is now."""
+        try:
+            body = await self._client.get(WORKFLOW_EVENT_SOURCES, key.namespace, key.name)
+        except errors.NotFound:
+            return None
+        if "deletionTimestamp" in body["metadata"]:
+            return None
+        old = body.get("status") or {}
+        problems = await asyncio.to_thread(problems_of, body.get("spec"), self._evaluator)
+        patch = merge_patch(old, self._status(body["metadata"], old, problems).wire())
+        if not patch:
+            return None
+        change = {"metadata": {"resourceVersion": body["metadata"]["resourceVersion"]}, "status": patch}
+        try:
+            await self._client.merge_patch(
+                WORKFLOW_EVENT_SOURCES, key.namespace, key.name, change, subresource="status"
+            )  # fmt: skip
+        except (errors.Conflict, errors.NotFound):
+            return self._clock.now()
+        if problems:
+            _log.warning("WorkflowEventSource %s is not valid: %s", key, "; ".join(map(str, problems)))
+        return None
+
+    def _status(
+        self, metadata: dict[str, Any], document: dict[str, Any], problems: list[Problem]
+    ) -> WorkflowEventSourceStatus:
+        known = WorkflowEventSourceStatus.model_validate(
+            {name: document[name] for name in ("conditions",) if name in document}
+        )
+        generation = metadata.get("generation", 0)
+        truth: Truth = "False" if problems else "True"
+        conditions = with_condition(
+            known.conditions, "Ready", truth, Reason.INVALID_SPEC if problems else Reason.VALID,
+            "; ".join(map(str, problems)) or _TAKEN, now=self._clock.now(), generation=generation,
+        )  # fmt: skip
+        return WorkflowEventSourceStatus(observed_generation=generation, conditions=conditions)
+
+
+def problems_of(document: Any, evaluator: Evaluator) -> list[Problem]:
+    """Return all that is wrong with a source's spec, its expressions included. It waits for the evaluator."""
+    try:
+        spec = parse_event_source_spec(document)
+    except InvalidSpec as error:
+        return list(error.problems)
+    if spec.mapping is None:
+        return []
+    checked = [
+        (path, expression, evaluator.check(expression, MAPPING_ROOTS))
+        for path, expression in spec.mapping.expressions("spec.mapping")
+    ]
+    return [Problem(path, f"in `{expression}`: {fault}") for path, expression, fault in checked if fault]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gateway asks of triggers, answered from the Workflows' `spec.triggers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from kubesaga.api.parsing import parse_workflow_spec
+from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.values import JSON
+from kubesaga.errors import InvalidSpec
+from kubesaga.gateway.matching import Caused, Matches
+from kubesaga.kube.client import Object
+from kubesaga.triggers.events import Event
+from kubesaga.triggers.matching import Broken, Match, Matcher, matchers_of
+from kubesaga.triggers.runs import Origin, is_same, run_of_event
+
+_MOST: Final = 10_000
+_Ready = tuple[str, tuple[Matcher, ...] | InvalidSpec]
+"""The version of a Workflow, and its triggers made ready, or why they cannot be."""
+
+
+class WorkflowTriggers:
+    """The triggers of Workflows; those of the Workflows that are there are kept ready."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._ready: dict[str, _Ready] = {}
+
+    def match(self, workflow: Object, event: Mapping[str, JSON], text: str, origin: str) -> Matches:
+        """Return what an event causes."""
+        spec, metadata = workflow.get("spec") or {}, workflow["metadata"]
+        if spec.get("suspend") or not spec.get("triggers"):
+            return Matches()
+        matchers = self._matchers(workflow)
+        if isinstance(matchers, InvalidSpec):
+            return Matches(faults=[f"the Workflow is not valid: {matchers}"])
+        home = Origin(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
+        # What tells the event from others is where it came in too; what expressions read is the event as it is.
+        given = Event(type=str(event["type"]), source=origin, id=str(event["id"]), document=event, text=text)
+        caused, faults = [], []
+        for matcher in matchers:
+            answer = matcher.event(given, self._evaluator)
+            if isinstance(answer, Match):
+                run = run_of_event(home, matcher.trigger, given, answer.inputs)
+                caused.append(Caused(trigger=matcher.trigger.name, run=run))
+            elif isinstance(answer, Broken):
+                faults += [str(problem) for problem in answer.problems]
+        return Matches(caused=caused, faults=faults)
+
+    def is_same(self, found: Object, wanted: Object) -> bool:
+        """Tell whether a run was made for the same Workflow, trigger and event."""
+        return is_same(found, wanted)
+
+    def _matchers(self, workflow: Object) -> tuple[Matcher, ...] | InvalidSpec:
+        uid, version = workflow["metadata"]["uid"], workflow["metadata"]["resourceVersion"]
+        known = self._ready.get(uid)
+        if known is None or known[0] != version:
+            if len(self._ready) >= _MOST:
+                self._ready.clear()
+            known = self._ready[uid] = (version, _made(workflow))
+        return known[1]
+
+
+def _made(workflow: Object) -> tuple[Matcher, ...] | InvalidSpec:
+    try:
+        return matchers_of(parse_workflow_spec(workflow["spec"]))
+    except InvalidSpec as error:
+        return error
