@@ -15,6 +15,7 @@ from tests.unit.kube.server import ApiServer, until
 from kubesaga.api.canonical import revision_name
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import FINISHED_LABEL, PHASE_LABEL, REVISION_LABEL, RUN_FINALIZER, WORKFLOW_LABEL
+from kubesaga.api.triggers import DEDUPE_ANNOTATION
 from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
@@ -553,3 +554,17 @@ async def test_a_collector_that_asks_for_no_pins_is_seen(
         if any("not there" in told for told in await history(opening(random.Random(seed)), random.Random(seed))):
             return
     pytest.fail("nobody noticed")
+
+
+async def test_a_run_that_an_event_made_stays_for_its_dedupe_window(shop: Shop) -> None:
+    await shop.workflow(ttlAfterFinished="1s", failedRunsHistoryLimit=0)
+    await shop.finished("a")
+    run = shop.server.objects["workflowruns", "shop", "a"]
+    annotations = {**run["metadata"].get("annotations", {}), DEDUPE_ANNOTATION: "2h"}
+    await shop.server.put("workflowruns", {**run, "metadata": {**run["metadata"], "annotations": annotations}})
+    shop.clock.advance(3600)
+    await shop.look()
+    assert shop.there() == ["a"], "the event that made it must not make another run"
+    shop.clock.advance(3601)
+    await shop.look()
+    assert shop.there() == []

@@ -18,7 +18,9 @@ Grants = dict[str, set[str]]
 
 OPERATOR: Grants = {
     "kubesaga.dev/workflows": {"get", "list", "watch", "patch"},
-    "kubesaga.dev/workflowruns": {"get", "list", "watch", "patch", "delete"},
+    "kubesaga.dev/workflowruns": {"get", "list", "watch", "create", "patch", "delete"},
+    "kubesaga.dev/workfloweventsources": {"get", "list", "watch"},
+    "kubesaga.dev/workfloweventsources/status": {"get", "patch"},
     "kubesaga.dev/workflowactions": {"get", "list", "watch", "patch", "delete"},
     "kubesaga.dev/activities": {"get", "list", "watch"},
     "kubesaga.dev/activities/status": {"get", "patch"},

@@ -15,6 +15,8 @@ from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.fields import format_time
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.guards import Guards
+from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.workflows import WorkflowReconciler
@@ -23,6 +25,7 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.kube.errors import ApiError
 from kubesaga.testing.clock import START, FakeClock
 from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
 from kubesaga.triggers.names import tick_key, tick_run_name
 from kubesaga.triggers.ticker import FAILED, LEFT_OUT, STARTED, Ticker
 
@@ -405,7 +408,8 @@ async def test_the_check_of_the_workflow_keeps_the_record(world: World) -> None:
         return None
 
     definitions = Definitions(read, MemoryRevisions(), PathEvaluator())
-    await WorkflowReconciler(world.client, definitions, world.clock).process(KEY)
+    limits = LiveLimits(open_ledger(), Guards(None, world.clock, on_change=lambda _key: None), world.clock)
+    await WorkflowReconciler(world.client, definitions, limits, world.clock).process(KEY)
     assert world.status["currentRevision"], "it has written"
     assert world.record()["next"] == world.status["nextScheduleTime"] == "2026-01-01T02:00:00.000Z"
 
