@@ -101,7 +101,7 @@ def test_two_workflows_use_an_activity_of_each_kind(here: Cluster, port: int) ->
     assert status["activities"]["note"]["input"]["params"] == {"to": "a", "text": run}
     assert here.carried_out("second-1", "second")[1]["phase"] == "Succeeded"
     row = here.kubectl("get", "kact", "echo").stdout.splitlines()
-    assert row[0].split() == ["NAME", "CLASS", "VERSION", "READY", "AGE"]
+    assert row[0].split() == ["NAME", "CLASS", "VERSION", "READY", "BREAKER", "CALLS", "QUEUED", "AGE"]
     assert "True" in row[1].split()
 
 
