@@ -4,10 +4,10 @@
 Nothing is counted up and down: each copy of a run that is read or written replaces all that was known of that run
 (`put`), so the holders are always those that the statuses name, beside what was granted to passes that are under way.
 
-A pass: `begin`, then `ask` for what it wants, until nothing is left unanswered; the write; `put` with what was written;
-`settle`. A grant that a pass did not use is taken back by `settle`, and not offered to that run again before it changes.
-A pass that ended without knowing whether its write was carried out is not settled: what it was granted stays granted until
-the run has been read again.
+A pass: `begin`, then `ask` for what it wants, until nothing is left unanswered; `writing`; the write; `put` with what was
+written; `settle`. A grant that a pass did not use is taken back by `settle`, and not offered to that run again before it
+changes or asks. A pass whose write conflicted, or may have been carried out, is not settled: what it was granted stays
+granted until the run has been read again. A pass that failed before it wrote gives everything back (`fail`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from kubesaga.engine.decision import EndedCall
 from kubesaga.engine.entry import Entry, attempt_claim, run_claim
 from kubesaga.engine.gate import Claim, Gate, Scope, SlotId
 from kubesaga.engine.guarding import GuardKey, GuardSettings
+from kubesaga.engine.scopes import Scopes
 from kubesaga.engine.slots import Admission, Answer, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
 from kubesaga.engine.standing import Place, Standing
 
@@ -77,7 +78,7 @@ class Ledger:
         self._now = _NEVER
         self._runs: dict[str, Entry] = {}
         self._uids: dict[RunKey, str] = {}
-        self._live: dict[Scope, Concurrency | None] = {}
+        self._scopes = Scopes(self._limit, self._forget)
         self._defaults: dict[GuardKey, GuardSettings | None] = {}
         self.runs = Gate(
             limit=limits.max_workflows, strategy=limits.strategy, room=lambda _guard: True,
@@ -94,23 +95,20 @@ class Ledger:
     def configure(self, namespace: str, workflow: str, concurrency: Concurrency | None, now: datetime) -> None:
         """Take in how a Workflow limits itself now. Lowering a limit drains, and ends nothing."""
         self._now = now
-        scope = (namespace, workflow)
-        self._live[scope] = concurrency
-        self._set(scope, concurrency)
+        self._scopes.configure((namespace, workflow), concurrency)
+        self._fill()
+
+    def restore(self, standings: Iterable[Standing], now: datetime) -> None:
+        """Take in how all live runs stand. Nobody is let in before all are known: who holds may come after who waits."""
+        self._now = now
+        for standing in standings:
+            self._take(standing)
         self._fill()
 
     def put(self, standing: Standing, now: datetime) -> None:
         """Take in how a run stands: this replaces all that was known of it."""
         self._now = now
-        known = self._runs.get(standing.uid)
-        if known is None:
-            self._gone(standing.key, but=standing.uid)
-            known = self._runs[standing.uid] = Entry(standing)
-            self._uids[standing.key] = standing.uid
-        elif known.standing.version != standing.version:
-            known.declined.clear()
-        known.standing = standing
-        self._sync(known)
+        self._take(standing)
         self._fill()
 
     def drop(self, key: RunKey, now: datetime) -> None:
@@ -119,6 +117,16 @@ class Ledger:
         self._gone(key)
         self._fill()
 
+    @property
+    def known(self) -> set[RunKey]:
+        """The live runs."""
+        return set(self._uids)
+
+    @property
+    def scopes(self) -> set[Scope]:
+        """The scopes whose limits are known."""
+        return self._scopes.known
+
     # --- passes -----------------------------------------------------------------------------------------------------
 
     def begin(self, standing: Standing, default: Concurrency | None, now: datetime) -> Admission:
@@ -126,10 +134,13 @@ class Ledger:
         known = self._runs.get(standing.uid)
         if known is not None:
             known.asked.clear()
-            known.asked_key = ""
-        self.put(standing, now)
-        entry = self._runs[standing.uid]
-        concurrency = self._concurrency(standing.scope, default)
+            known.writing = False
+            if (standing.uid, None) not in known.granted:
+                known.asked_key = ""
+        self._now = now
+        entry = self._take(standing)
+        concurrency = self._scopes.of(standing, default)
+        self._fill()
         entry.used = set(entry.granted)
         keyed = concurrency is not None and (concurrency.key is not None or concurrency.max_workflows is not None)
         queuing = concurrency.queuing if concurrency is not None else None
@@ -151,6 +162,7 @@ class Ledger:
         entry = self._runs[standing.uid]
         refused: dict[AskedFor, Answer] = {}
         for asked, want in wants.items():
+            entry.declined.discard((standing.uid, asked))
             answer = self._ask_run(entry, want) if isinstance(want, RunWant) else self._ask_attempt(entry, want, now)
             if answer is not None:
                 refused[asked] = answer
@@ -159,28 +171,40 @@ class Ledger:
         self._fill()
         entry.used |= set(entry.granted)
         answers = {asked: refused.get(asked) or self._answer(entry, asked, want, now) for asked, want in wants.items()}
-        for asked, want in wants.items():
+        for asked, want in reversed(wants.items()):
             # Whoever came first keeps the place: the queue is full for those who come after.
             if isinstance(want, AttemptWant) and (full := self._overflow(entry, asked, want, answers[asked])):
                 answers[asked] = full
         return answers
 
-    def settle(self, uid: str, now: datetime, *, dropped: bool = False) -> None:
-        """End a pass: what it did not use is free again. `dropped`: it came to nothing, and the next may use it."""
-        self._now = now
+    def writing(self, key: RunKey) -> None:
+        """Take in that a pass begins to write: from now on nobody knows whether what it was granted is in use."""
+        if (entry := self._runs.get(self._uids.get(key, ""))) is not None:
+            entry.writing = True
+
+    def settle(self, uid: str, now: datetime) -> None:
+        """End a pass whose write was carried out, or that had nothing to write: what it did not use is free again."""
         entry = self._runs.get(uid)
         if entry is None:
             return
-        unused = entry.used & set(entry.granted)
-        entry.declined |= set() if dropped else unused
-        entry.granted = {slot: claim for slot, claim in entry.granted.items() if slot not in unused}
-        entry.asked.clear()
-        entry.used.clear()
-        entry.asked_key = ""
-        self._sync(entry)
-        self._fill()
+        entry.declined |= entry.used & set(entry.granted)
+        self._close(entry, now)
         if entry.granted:
             self._wake(entry.standing.key)  # granted while the pass was under way, which does not know of it
+
+    def fail(self, key: RunKey, now: datetime) -> None:
+        """End a pass that failed. It is repeated, nobody knows how often: what it was granted is for others meanwhile.
+
+        Not where it, or one before it, may have written that it uses that.
+        """
+        entry = self._runs.get(self._uids.get(key, ""))
+        if entry is None:
+            return
+        if entry.writing:
+            entry.asked = {slot: claim for slot, claim in entry.asked.items() if slot in entry.granted}
+        else:
+            entry.declined |= set(entry.granted)
+            self._close(entry, now)
 
     def ended(self, call: EndedCall) -> None:
         """Take in how a call behind a guard has ended, once that is recorded."""
@@ -196,13 +220,32 @@ class Ledger:
 
     # --- within -----------------------------------------------------------------------------------------------------
 
-    def _concurrency(self, scope: Scope, default: Concurrency | None) -> Concurrency | None:
-        if scope in self._live:
-            return self._live[scope]
-        self._set(scope, default)
-        return default
+    def _take(self, standing: Standing) -> Entry:
+        known = self._runs.get(standing.uid)
+        if known is None:
+            self._gone(standing.key, but=standing.uid)
+            known = self._runs[standing.uid] = Entry(standing)
+            self._uids[standing.key] = standing.uid
+            self._scopes.joined(standing)
+        elif known.standing.version != standing.version:
+            known.declined.clear()
+        known.standing = standing
+        self._sync(known)
+        return known
 
-    def _set(self, scope: Scope, concurrency: Concurrency | None) -> None:
+    def _close(self, entry: Entry, now: datetime) -> None:
+        """Have a run hold and wait for what stands in its status, and for nothing else."""
+        self._now = now
+        entry.asked.clear()
+        entry.used.clear()
+        entry.asked_key = ""
+        entry.writing = False
+        waits = entry.waits()
+        entry.granted = {slot: claim for slot, claim in entry.granted.items() if slot in waits}
+        self._sync(entry)
+        self._fill()
+
+    def _limit(self, scope: Scope, concurrency: Concurrency | None) -> None:
         queuing = concurrency.queuing if concurrency is not None else None
         strategy = queuing.strategy if queuing is not None else QueueStrategy.FIFO
         runs = concurrency.max_workflows if concurrency is not None else None
@@ -216,10 +259,17 @@ class Ledger:
             replaces=concurrency is not None and concurrency.on_conflict is OnConflict.REPLACE,
         )
 
+    def _forget(self, scope: Scope) -> None:
+        self.runs.forget(scope)
+        self.attempts.forget(scope)
+        self._conflicts.forget(scope)
+
     def _ask_run(self, entry: Entry, want: RunWant) -> Answer | None:
         """Have a run wait for its start; returns why it is turned away."""
         standing = entry.standing
-        concurrency = self._concurrency(standing.scope, want.concurrency)
+        concurrency = self._scopes.of(standing, want.concurrency)
+        if not standing.queued and want.key != entry.asked_key:
+            entry.granted.pop((standing.uid, None), None)  # the grant was for another key
         other = self._conflicts.other(standing.scope, want.key, standing.uid)
         new = not standing.queued and (standing.uid, None) not in entry.granted
         if new and other is not None and concurrency is not None:
@@ -245,7 +295,7 @@ class Ledger:
     def _ask_attempt(self, entry: Entry, want: AttemptWant, now: datetime) -> Answer | None:
         """Have an attempt wait for its slot; returns why it is turned away."""
         standing = entry.standing
-        self._concurrency(standing.scope, want.concurrency)
+        self._scopes.of(standing, want.concurrency)
         place = Place(since=want.since, guard=want.guard, urgent=want.step[0] is Deed.UNDO)
         slot = (standing.uid, want.step)
         if want.guard is not None:
@@ -314,8 +364,7 @@ class Ledger:
         return settings.breaker.timeout if settings is not None and settings.breaker is not None else None
 
     def _verdict(self, guard: GuardKey, now: datetime) -> Granted | Blocked | Refused:
-        under_way = [claim.at for claim in self.attempts.held_at(guard).values()]
-        return self._guards.verdict(guard, self._defaults.get(guard), now, under_way)
+        return self._guards.verdict(guard, self._defaults.get(guard), now, self.attempts.held_at(guard).values())
 
     def _has_room(self, guard: GuardKey) -> bool:
         settings = self._guards.settings(guard, self._defaults.get(guard))
@@ -369,7 +418,9 @@ class Ledger:
 
     def _contend(self, entry: Entry) -> None:
         """Have the run take its place among those of its key; who is next may have changed."""
-        for other in self._conflicts.put(entry.contender()):
+        contender = entry.contender()
+        changed = self._conflicts.put(contender) if contender is not None else self._conflicts.drop(entry.standing.uid)
+        for other in changed:
             self._sync(self._runs[other])
 
     def _gate(self, slot: SlotId) -> Gate:
@@ -381,6 +432,7 @@ class Ledger:
             return
         entry = self._runs.pop(uid)
         del self._uids[key]
+        self._scopes.left(entry.standing)
         for slot in entry.mine:
             self._gate(slot).release(slot)
             self._gate(slot).leave(slot)

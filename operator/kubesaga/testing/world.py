@@ -267,9 +267,9 @@ class World:
             loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
             evaluator=PathEvaluator(), ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
-        for key, body in self.api.objects.items():
-            if (standing := standing_of(run_of(key, merged(body, {}))[0])) is not None:
-                self.ledger.put(standing, self.clock.now())
+        runs = [run_of(key, merged(body, {}))[0] for key, body in self.api.objects.items()]
+        standings = [standing for run in runs if (standing := standing_of(run)) is not None]
+        self.ledger.restore(standings, self.clock.now())
         for body in list(self.api.objects.values()):
             self.tell({**body, "metadata": dict(body["metadata"])})
 
