@@ -171,7 +171,7 @@ class Ledger:
         self._fill()
         entry.used |= set(entry.granted)
         answers = {asked: refused.get(asked) or self._answer(entry, asked, want, now) for asked, want in wants.items()}
-        for asked, want in reversed(wants.items()):
+        for asked, want in reversed(list(wants.items())):
             # Whoever came first keeps the place: the queue is full for those who come after.
             if isinstance(want, AttemptWant) and (full := self._overflow(entry, asked, want, answers[asked])):
                 answers[asked] = full

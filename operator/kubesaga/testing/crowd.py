@@ -134,6 +134,9 @@ class Crowd:
         self.members: dict[RunKey, Member] = {}
         self.under_way: dict[RunKey, Pass] = {}
         self.pending: dict[RunKey, None] = {}
+        """The runs that somebody has a reason to look at."""
+        self.later: dict[RunKey, None] = {}
+        """Those whose last pass failed: they are looked at again after a while."""
         self.begun: list[str] = []
         """What was started, in order: `run`, or `run/activity`."""
         self.now = START
@@ -147,6 +150,7 @@ class Crowd:
         """A new operator: it knows what is recorded, and looks at every run."""
         self.under_way.clear()
         self.pending.clear()
+        self.later.clear()
         self.ledger = self._make(self.operator, self.guards, self._wake)
         for (namespace, workflow), limits in self.workflows.items():
             self.ledger.configure(namespace, workflow, limits, self.now)
@@ -223,6 +227,8 @@ class Crowd:
         """Make passes until nobody has any reason to be looked at."""
         for _ in range(most):
             if not self.pending:
+                self.pending, self.later = self.later, {}
+            if not self.pending:
                 return
             self.look(next(iter(self.pending)))
         raise AssertionError("it does not come to rest")
@@ -236,6 +242,7 @@ class Crowd:
         """Make a pass up to its write; None: there was nothing to write."""
         key = run if isinstance(run, RunKey) else RunKey(namespace=NAMESPACE, name=run)
         self.pending.pop(key, None)
+        self.later.pop(key, None)
         member = self.members.get(key)
         standing = member.standing() if member is not None else None
         if member is None or standing is None:
@@ -261,13 +268,15 @@ class Crowd:
         changed = under_way.new != base
         new = replace(under_way.new, version=base.version + 1) if changed else base
         self.ledger.writing(member.key)
+        if how in ("lost", "unheard"):
+            self.ledger.fail(member.key, self.now)
         current = self.members.get(member.key)
         if how == "lost" or current is None or (changed and current.record is not base) or current is not member:
-            self._wake(member.key)
+            self.later[member.key] = None
             return
         self._store(member, new)
         if how == "unheard":
-            self._wake(member.key)
+            self.later[member.key] = None
             return
         standing = member.standing(new)
         if standing is None:
@@ -280,6 +289,7 @@ class Crowd:
         """A pass over a run fails before it has decided anything."""
         key = run if isinstance(run, RunKey) else RunKey(namespace=NAMESPACE, name=run)
         self.pending.pop(key, None)
+        self.later[key] = None
         self.ledger.fail(key, self.now)
 
     # --- what is seen -----------------------------------------------------------------------------------------------
@@ -336,8 +346,8 @@ class Crowd:
                 deadline = record.since + admission.queue_timeout if record.since and admission.queue_timeout else None
                 if deadline is not None and self.now >= deadline:
                     return replace(record, ended=str(Reason.QUEUE_TIMEOUT), queued=False), {}
-                keys = {"key": member.business_key, "group": member.group}
-                return replace(record, queued=True, since=record.since or self.now, **keys), {}
+                since, key, group = record.since or self.now, member.business_key, member.group
+                return replace(record, queued=True, since=since, key=key, group=group), {}
             case Refused(reason=reason):
                 return replace(record, ended=str(reason), queued=False), {}
         key, group = (answer.key, answer.group) if isinstance(answer, Granted) else ("", "")
@@ -356,6 +366,8 @@ class Crowd:
             return replace(record, waiting={}), {}
         wants: dict[AskedFor, Want] = {}
         for part in member.parts:
+            if part.key in record.running or part.key in record.over:
+                continue
             if member.one_by_one and (record.running or record.waiting or wants) and part.key not in record.waiting:
                 break
             record = self._try(member, part, record, admission, wants)
@@ -367,8 +379,6 @@ class Crowd:
         self, member: Member, part: Part, record: Record, admission: Admission, wants: dict[AskedFor, Want]
     ) -> Record:
         """Begin a part that may begin; or have it wait, or turned away."""
-        if part.key in record.running or part.key in record.over:
-            return record
         since = record.waiting.get(part.key, self.now)
         waiting = {key: when for key, when in record.waiting.items() if key != part.key}
         if part.guard is not None or admission.attempts_limited:

@@ -12,7 +12,7 @@ from kubesaga.api.limits import Concurrency, OnConflict, Overflow, Queuing, Queu
 from kubesaga.api.names import Deed
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings, Room
 from kubesaga.engine.ledger import OperatorLimits
-from kubesaga.testing.crowd import Crowd, Part
+from kubesaga.testing.crowd import Crowd, Part, Pass
 
 
 def limits(
@@ -39,6 +39,12 @@ def room(concurrent: int, queue: int = 100) -> GuardSettings:
 
 def call(name: str, settings: GuardSettings, *, deed: Deed = Deed.DO, guard: GuardKey = GUARD) -> Part:
     return Part(name=name, deed=deed, guard=guard, settings=settings)
+
+
+def under_way(crowd: Crowd, name: str) -> Pass:
+    begun = crowd.begin(name)
+    assert begun is not None, "there is something to write"
+    return begun
 
 
 # --- whose turn it is ------------------------------------------------------------------------------------------------
@@ -358,10 +364,10 @@ def test_a_key_is_kept_by_a_grant_whose_write_nobody_knows_of() -> None:
     """The pass that was told to start comes to nothing, or not; until it is known, no other of its key may start."""
     crowd = Crowd(limits(key=KEYED))
     crowd.add("t-1", key="t", age=1)
-    crowd.finish(crowd.begin("t-1") or pytest.fail(), "lost")
+    crowd.finish(under_way(crowd, "t-1"), "lost")
     crowd.add("t-2", key="t")
     crowd.look("t-2")
-    first = crowd.begin("t-1") or pytest.fail()
+    first = under_way(crowd, "t-1")
     crowd.look("t-2")
     crowd.finish(first)
     crowd.settle()
@@ -373,7 +379,7 @@ def test_a_grant_to_a_pass_that_conflicts_does_not_start_two_of_a_key() -> None:
     crowd.add("busy", age=9)
     crowd.settle()
     crowd.add("t-1", key="t", age=5)
-    waits = crowd.begin("t-1") or pytest.fail()
+    waits = under_way(crowd, "t-1")
     crowd.end("busy")
     crowd.look("busy")
     crowd.touch("t-1")
@@ -561,7 +567,7 @@ def test_a_write(how: str, begun: list[str]) -> None:
     crowd = queued_behind()
     crowd.end("busy")
     crowd.look("busy")
-    crowd.finish(crowd.begin("b") or pytest.fail(), how)
+    crowd.finish(under_way(crowd, "b"), how)
     crowd.look("c")
     assert (crowd.begun, crowd.queued[-1]) == (begun, "c")
     crowd.settle()
@@ -573,9 +579,9 @@ def test_a_write_that_conflicts_with_our_own_lost_one_frees_nothing() -> None:
     crowd = queued_behind()
     crowd.end("busy")
     crowd.look("busy")
-    first = crowd.begin("b") or pytest.fail()
+    first = under_way(crowd, "b")
     crowd.finish(first, "lost")
-    second = crowd.begin("b") or pytest.fail()
+    second = under_way(crowd, "b")
     member = first.member
     member.record = second.new  # the first write arrives at last
     crowd.finish(second)
@@ -606,7 +612,7 @@ def test_a_failing_pass_does_not_give_back_what_an_earlier_one_may_have_used() -
     crowd = queued_behind()
     crowd.end("busy")
     crowd.look("busy")
-    crowd.finish(crowd.begin("b") or pytest.fail(), "unheard")
+    crowd.finish(under_way(crowd, "b"), "unheard")
     crowd.fail("b")
     crowd.look("c")
     assert (crowd.running, crowd.queued) == (["b"], ["c"])
