@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from kubesaga.api.limits import Concurrency, Queuing, QueueStrategy
+from kubesaga.api.limits import Concurrency, QueueStrategy, Queuing
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.slots import Blocked, Granted, RunWant

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy
@@ -27,7 +27,8 @@ from kubesaga.engine.conflicts import Conflicts
 from kubesaga.engine.decision import EndedCall
 from kubesaga.engine.entry import Entry, attempt_claim, run_claim
 from kubesaga.engine.gate import Claim, Gate, Scope, SlotId
-from kubesaga.engine.guarding import GuardKey, GuardSettings
+from kubesaga.engine.guarding import GuardKey
+from kubesaga.engine.passage import GuardStates, Passage
 from kubesaga.engine.scopes import Scopes
 from kubesaga.engine.slots import Admission, Answer, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
 from kubesaga.engine.standing import Place, Standing
@@ -45,26 +46,7 @@ class OperatorLimits:
     """Longest wait, where the Workflow does not say."""
 
 
-class GuardStates(Protocol):
-    """Breakers and rate limits."""
-
-    def settings(self, key: GuardKey, default: GuardSettings | None) -> GuardSettings | None:
-        """Return how a guard is set now."""
-
-    def verdict(
-        self, key: GuardKey, default: GuardSettings | None, now: datetime, under_way: Iterable[datetime]
-    ) -> Granted | Blocked | Refused:
-        """Tell whether a call may go through now, beside the bulkhead."""
-
-    def begun(self, key: GuardKey, now: datetime) -> None:
-        """Take in that a call goes through."""
-
-    def ended(self, call: EndedCall) -> None:
-        """Take in that a call has ended."""
-
-
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_GUARDS: Final = 10_000
 
 
 class Ledger:
@@ -79,7 +61,6 @@ class Ledger:
         self._runs: dict[str, Entry] = {}
         self._uids: dict[RunKey, str] = {}
         self._scopes = Scopes(self._limit, self._forget)
-        self._defaults: dict[GuardKey, GuardSettings | None] = {}
         self.runs = Gate(
             limit=limits.max_workflows, strategy=limits.strategy, room=lambda _guard: True,
             scope_full=BlockedBy.MAX_WORKFLOWS, full=BlockedBy.OPERATOR_MAX_WORKFLOWS,
@@ -88,6 +69,7 @@ class Ledger:
             limit=limits.max_activities, strategy=limits.strategy, room=self._has_room, admitted=self._admitted,
             scope_full=BlockedBy.MAX_ACTIVITIES, full=BlockedBy.OPERATOR_MAX_ACTIVITIES,
         )  # fmt: skip
+        self._passage = Passage(guards, self.attempts.held_at, lambda: self.attempts.guards)
         self._conflicts = Conflicts(wake=self._wake_uid)
 
     # --- what is known ----------------------------------------------------------------------------------------------
@@ -152,7 +134,7 @@ class Ledger:
             call_timeouts={
                 step: timeout
                 for step, place in standing.held.items()
-                if (timeout := self._call_timeout(place.guard)) is not None
+                if (timeout := self._passage.call_timeout(place.guard)) is not None
             },
         )  # fmt: skip
 
@@ -299,10 +281,10 @@ class Ledger:
         place = Place(since=want.since, guard=want.guard, urgent=want.step[0] is Deed.UNDO)
         slot = (standing.uid, want.step)
         if want.guard is not None:
-            self._remember(want.guard, want.settings)
+            self._passage.remember(want.guard, want.settings)
             self.attempts.refresh(want.guard)
             if slot not in entry.granted:
-                verdict = self._verdict(want.guard, now)
+                verdict = self._passage.verdict(want.guard, now)
                 if isinstance(verdict, Refused) and not place.urgent:
                     return verdict
         entry.asked[slot] = attempt_claim(standing, want.step, place)
@@ -310,7 +292,7 @@ class Ledger:
 
     def _overflow(self, entry: Entry, asked: AskedFor, want: AttemptWant, answer: Answer) -> Refused | None:
         """Return why an attempt that has to wait may not: its bulkhead's queue is full (S172)."""
-        settings = self._guards.settings(want.guard, want.settings) if want.guard is not None else None
+        settings = self._passage.settings(want.guard) if want.guard is not None else None
         if want.guard is None or settings is None or settings.bulkhead is None or not isinstance(answer, Blocked):
             return None
         if answer.by is not BlockedBy.BULKHEAD or want.step[0] is Deed.UNDO or want.step in entry.standing.waiting:
@@ -328,7 +310,7 @@ class Ledger:
         if slot in entry.granted:
             if isinstance(want, RunWant):
                 return Granted(key=want.key, group=want.group)
-            return Granted(timeout=self._call_timeout(want.guard))
+            return Granted(timeout=self._passage.call_timeout(want.guard))
         claim = entry.asked[slot]
         if isinstance(want, RunWant):
             first = self._conflicts.ahead(entry.standing.uid)
@@ -342,48 +324,17 @@ class Ledger:
 
     def _blocked(self, claim: Claim, want: AttemptWant, now: datetime) -> Blocked:
         """Return what an attempt waits for: its guard, else a slot."""
-        patience: timedelta | None = None
-        if want.guard is not None:
-            settings = self._guards.settings(want.guard, want.settings)
-            bulkhead = settings.bulkhead if settings is not None else None
-            patience = bulkhead.timeout if bulkhead is not None else None
-            verdict = self._verdict(want.guard, now)
-            if isinstance(verdict, Blocked):
-                return Blocked(by=verdict.by, message=verdict.message, until=verdict.until, patience=patience)
-            if isinstance(verdict, Refused):
-                return Blocked(by=BlockedBy.CIRCUIT_BREAKER, message=verdict.message, until=verdict.until)
-            if bulkhead is not None and len(self.attempts.held_at(want.guard)) >= bulkhead.concurrent:
-                return Blocked(
-                    by=BlockedBy.BULKHEAD, message=REASON_TEXT[Reason.BULKHEAD_FULL], patience=patience
-                )  # fmt: skip
+        if want.guard is not None and (blocked := self._passage.blocked(want.guard, now)) is not None:
+            return blocked
         by = self.attempts.blocker(claim) or BlockedBy.MAX_ACTIVITIES
         return Blocked(by=by, message=REASON_TEXT[Reason.AWAITING_SLOT])
 
-    def _call_timeout(self, guard: GuardKey | None) -> timedelta | None:
-        settings = self._guards.settings(guard, self._defaults.get(guard)) if guard is not None else None
-        return settings.breaker.timeout if settings is not None and settings.breaker is not None else None
-
-    def _verdict(self, guard: GuardKey, now: datetime) -> Granted | Blocked | Refused:
-        return self._guards.verdict(guard, self._defaults.get(guard), now, self.attempts.held_at(guard).values())
-
     def _has_room(self, guard: GuardKey) -> bool:
-        settings = self._guards.settings(guard, self._defaults.get(guard))
-        bulkhead = settings.bulkhead if settings is not None else None
-        if bulkhead is not None and len(self.attempts.held_at(guard)) >= bulkhead.concurrent:
-            return False
-        return isinstance(self._verdict(guard, self._now), Granted)
+        return self._passage.has_room(guard, self._now)
 
     def _admitted(self, claim: Claim) -> None:
         if claim.guard is not None:
             self._guards.begun(claim.guard, self._now)
-
-    def _remember(self, guard: GuardKey, settings: GuardSettings | None) -> None:
-        self._defaults[guard] = settings
-        if len(self._defaults) > _GUARDS:
-            used = {*self.attempts.guards}
-            self._defaults = {
-                known: self._defaults[known] for known in self._defaults if known in used or known == guard
-            }
 
     def _fill(self) -> None:
         """Give out what is free, and have those looked at who got something."""

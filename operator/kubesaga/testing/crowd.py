@@ -17,7 +17,8 @@ from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import StepKey
 from kubesaga.engine.guarding import GuardKey, GuardSettings
-from kubesaga.engine.ledger import GuardStates, Ledger, OperatorLimits
+from kubesaga.engine.ledger import Ledger, OperatorLimits
+from kubesaga.engine.passage import GuardStates
 from kubesaga.engine.slots import Admission, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
 from kubesaga.engine.standing import Place, Standing
 from kubesaga.testing.clock import START
@@ -96,9 +97,7 @@ class Member:
         guards = {part.key: part.guard for part in self.parts}
 
         def places(of: Mapping[StepKey, datetime]) -> dict[StepKey, Place]:
-            return {
-                key: Place(since=since, guard=guards[key], urgent=key[0] is Deed.UNDO) for key, since in of.items()
-            }
+            return {key: Place(since=since, guard=guards[key], urgent=key[0] is Deed.UNDO) for key, since in of.items()}
 
         return Standing(
             key=self.key, uid=self.uid, version=str(known.version), workflow=self.workflow, created=self.created,

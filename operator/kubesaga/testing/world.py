@@ -81,15 +81,10 @@ class World:
     """One history."""
 
     def __init__(
-        self,
-        chance: random.Random,
-        *,
-        broken: str = "",
-        runs: int = 2,
-        limits: OperatorLimits | None = None,
+        self, chance: random.Random, *, broken: str = "", runs: int = 2, limits: OperatorLimits | None = None,
         workflow: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`limits`: the operator's. `workflow`: what the Workflow has besides WORKFLOW, such as `concurrency`."""
+    ) -> None:  # fmt: skip
+        """`limits`: the operator's. `workflow`: what its spec has besides WORKFLOW."""
         self.chance = chance
         self.limits = limits
         self.workflow = {**WORKFLOW, **(workflow or {})}

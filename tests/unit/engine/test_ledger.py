@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from kubesaga.api.limits import Concurrency, OnConflict, Overflow, Queuing, QueueStrategy
+from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy, Queuing
 from kubesaga.api.names import Deed
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings, Room
 from kubesaga.engine.ledger import OperatorLimits
@@ -312,7 +312,10 @@ def test_a_key_that_waits_holds_up_nobody_else() -> None:
     crowd.add("other", key="u")
     crowd.add("none", key="")
     crowd.settle()
-    assert (crowd.running, crowd.queued) == (["none", "t-1"], ["other", "t-2", "t-3"]) or crowd.running == ["other", "t-1"]
+    assert (crowd.running, crowd.queued) == (["none", "t-1"], ["other", "t-2", "t-3"]) or crowd.running == [
+        "other",
+        "t-1",
+    ]
 
 
 def test_runs_of_a_key_follow_each_other_in_order() -> None:

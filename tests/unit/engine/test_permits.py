@@ -19,13 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubesaga.api.limits import Concurrency, OnConflict, Overflow, Queuing, QueueStrategy
+from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy, Queuing
 from kubesaga.api.names import Deed
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.entry import Entry
 from kubesaga.engine.gate import SlotId
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings, Room
-from kubesaga.engine.ledger import GuardStates, Ledger, OperatorLimits
+from kubesaga.engine.ledger import Ledger, OperatorLimits
+from kubesaga.engine.passage import GuardStates
 from kubesaga.engine.slots import Admission, Answer, AskedFor, RunWant, Want
 from kubesaga.engine.standing import Standing
 from kubesaga.testing.crowd import Crowd, MakeLedger, Member, Part, Record
@@ -47,7 +48,7 @@ class _Rooms(Unguarded):
     def __init__(self) -> None:
         self.size = dict.fromkeys(GUARDS, 2)
 
-    def settings(self, key: GuardKey, default: GuardSettings | None) -> GuardSettings | None:  # noqa: ARG002 - see GuardStates
+    def settings(self, key: GuardKey, default: GuardSettings | None) -> GuardSettings | None:
         return GuardSettings(bulkhead=Room(concurrent=self.size[key], queue=3, timeout=timedelta(seconds=30)))
 
 
@@ -213,7 +214,13 @@ class History:
         waiting = [(member.key.name, member.record) for member in self.crowd.live()]
         assert not waiting, f"these wait for ever: {waiting}"
         ledger = self.crowd.ledger
-        left = [*ledger.runs.holders, *ledger.runs.waiting, *ledger.attempts.holders, *ledger.attempts.waiting, *ledger.known]
+        left = [
+            *ledger.runs.holders,
+            *ledger.runs.waiting,
+            *ledger.attempts.holders,
+            *ledger.attempts.waiting,
+            *ledger.known,
+        ]
         assert not left, f"these permits are left: {left}"
         assert ledger.scopes <= {("shop", "order"), ("shop", "other")}, f"these scopes are left: {ledger.scopes}"
 
@@ -226,7 +233,9 @@ class History:
             limit = self._limit(pool)
             bound = max(limit, self.bound.get(pool, limit))
             many = len(recorded[pool] | possible[pool]) if pool[0] != "key" else len(recorded[pool])
-            assert many <= bound, f"{pool}: {many} hold, {bound} may: {sorted(map(str, recorded[pool] | possible[pool]))}"
+            assert many <= bound, (
+                f"{pool}: {many} hold, {bound} may: {sorted(map(str, recorded[pool] | possible[pool]))}"
+            )
             self.bound[pool] = max(limit, min(bound, many))
 
     def _rebound(self, pool: Pool) -> None:
@@ -243,7 +252,13 @@ class History:
             limit = limits.max_workflows if kind == "runs" else limits.max_activities
         else:
             concurrency = self.crowd.workflows.get(which, REVISION)  # type: ignore[call-overload]  # the pool of a scope
-            limit = None if concurrency is None else concurrency.max_workflows if kind == "runs" else concurrency.max_activities
+            limit = (
+                None
+                if concurrency is None
+                else concurrency.max_workflows
+                if kind == "runs"
+                else concurrency.max_activities
+            )
         return math.inf if limit is None else limit
 
     def _recorded(self) -> Mapping[Pool, set[SlotId]]:
@@ -270,11 +285,18 @@ class History:
                 pools: list[Pool] = [("attempts", member.scope), ("attempts", None)]
                 guard = guards[part]
                 pools += [("guard", guard)] if guard is not None else []
-                assert any(len(recorded[pool]) >= self._limit(pool) for pool in pools), f"{member.key} waits for nothing: {part}"
+                assert any(len(recorded[pool]) >= self._limit(pool) for pool in pools), (
+                    f"{member.key} waits for nothing: {part}"
+                )
             if member.record.queued:
                 pools = [("runs", member.scope), ("runs", None), ("key", (member.scope, member.record.key))]
-                behind = any(other.record.queued and other.record.key == member.record.key != "" and other is not member for other in crowd.live())
-                assert behind or any(len(recorded[pool]) >= self._limit(pool) for pool in pools), f"{member.key} waits for nothing"
+                behind = any(
+                    other.record.queued and other.record.key == member.record.key != "" and other is not member
+                    for other in crowd.live()
+                )
+                assert behind or any(len(recorded[pool]) >= self._limit(pool) for pool in pools), (
+                    f"{member.key} waits for nothing"
+                )
         fresh = Ledger(crowd.operator, self.rooms, lambda _key: None)
         for (namespace, workflow), limits in crowd.workflows.items():
             fresh.configure(namespace, workflow, limits, crowd.now)
@@ -427,7 +449,7 @@ class _IgnoresKeys(Ledger):
 
     def __init__(self, limits: OperatorLimits, guards: GuardStates, wake: Callable[[RunKey], None]) -> None:
         super().__init__(limits, guards, wake)
-        self._conflicts.ahead = lambda _uid: None  # type: ignore[method-assign]  # broken on purpose
+        self._conflicts.ahead = lambda _uid: None  # type: ignore[method-assign, assignment]  # broken on purpose
 
 
 class _CountsTheRecordedAlone(Ledger):
