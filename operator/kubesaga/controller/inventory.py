@@ -17,7 +17,7 @@ from kubesaga.controller.loader import run_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.standing import Standing, standing_of
-from kubesaga.errors import InvalidSpec
+from kubesaga.errors import InvalidSpec, KubesagaError
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS
 
@@ -61,7 +61,7 @@ class Inventory:
         add(key)
         try:
             return standing_of(run_of(key, body)[0])
-        except ValueError as error:
+        except (KubesagaError, ValueError) as error:
             _log.error("the status of WorkflowRun %s cannot be read, so nobody knows what it holds: %s", key, error)
             return None
 

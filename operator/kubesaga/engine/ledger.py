@@ -80,6 +80,10 @@ class Ledger:
         self._scopes.configure((namespace, workflow), concurrency)
         self._fill()
 
+    def workflow_gone(self, namespace: str, workflow: str) -> None:
+        """Take in that a Workflow was deleted."""
+        self._scopes.gone((namespace, workflow))
+
     def restore(self, standings: Iterable[Standing], now: datetime) -> None:
         """Take in how all live runs stand. Nobody is let in before all are known: who holds may come after who waits."""
         self._now = now

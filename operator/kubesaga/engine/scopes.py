@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from kubesaga.api.limits import Concurrency
 from kubesaga.engine.gate import Scope
 from kubesaga.engine.standing import Standing
 
 _Order = tuple[datetime, str]
+_LAST: Final[_Order] = (datetime.max.replace(tzinfo=UTC), "")
+"""After the order of any run."""
 
 
 class Scopes:
@@ -37,6 +40,17 @@ class Scopes:
         """Take in how a Workflow limits itself now."""
         self._live[scope] = concurrency
         self._apply(scope, concurrency)
+
+    def gone(self, scope: Scope) -> None:
+        """A Workflow is gone: for the runs that are left holds what it said last."""
+        if scope not in self._live:
+            return
+        last = self._live.pop(scope)
+        if scope in self._runs:
+            self._revised[scope] = (_LAST, last)
+        else:
+            self._revised.pop(scope, None)
+            self._forget(scope)
 
     def of(self, standing: Standing, default: Concurrency | None) -> Concurrency | None:
         """Return the limits that hold for a run; `default`: those in its revision."""

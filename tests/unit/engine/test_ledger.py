@@ -684,6 +684,22 @@ def test_of_a_workflow_that_is_gone_the_newest_run_s_revision_holds() -> None:
     assert sum(len(crowd.at_work(f"r{number}")) for number in range(6)) == 2
 
 
+def test_of_a_workflow_that_goes_what_it_said_last_holds_and_is_forgotten_with_its_runs() -> None:
+    crowd = Crowd(limits(None, 1))
+    for number in range(3):
+        crowd.add(f"r{number}", "x", revision=limits(None, 3), age=9 - number)
+    crowd.settle()
+    del crowd.workflows["shop", "order"]
+    crowd.ledger.workflow_gone("shop", "order")
+    for number in range(3):
+        crowd.look(f"r{number}")
+    assert sum(len(crowd.at_work(f"r{number}")) for number in range(3)) == 1
+    for number in range(3):
+        crowd.end(f"r{number}", "x")
+        crowd.settle()
+    assert (list(crowd.live()), crowd.ledger.scopes) == ([], set())
+
+
 def test_a_run_that_is_created_anew_under_its_name_does_not_inherit_its_slot() -> None:
     crowd = Crowd(limits(1))
     crowd.add("a", age=9)
