@@ -41,12 +41,14 @@ class LimitedWorld(World):
     async def _step(self) -> None:
         await super()._step()
         if self.chance.random() < 0.04:
-            strategy = self.chance.choice(["FIFO", "Priority", "Fair"])
-            runs, attempts = self.chance.randrange(1, 4), self.chance.randrange(1, 4)
-            self.change_workflow(
-                concurrency={"maxWorkflows": runs, "maxActivities": attempts, "queuing": {"strategy": strategy}}
-            )
+            self.change_workflow(concurrency=self._limits())
             self._count()
+
+    def _limits(self) -> dict[str, Any]:
+        return {
+            "maxWorkflows": self.chance.randrange(1, 4), "maxActivities": self.chance.randrange(1, 4),
+            "queuing": {"strategy": self.chance.choice(["FIFO", "Priority", "Fair"])},
+        }  # fmt: skip
 
     def _fault(self, moment: str) -> None:
         if moment == "after":
@@ -73,6 +75,28 @@ class LimitedWorld(World):
     def _told(self) -> Counter[str]:
         """Return how many may have been told that they hold something."""
         return Counter(runs=len(self.ledger.runs.holders), attempts=len(self.ledger.attempts.holders))
+
+
+class KeyedWorld(LimitedWorld):
+    """A world in which all runs have one key, and whoever finds no slot may have to go."""
+
+    def _limits(self) -> dict[str, Any]:
+        limits = super()._limits()
+        limits["queuing"] |= {"overflow": self.chance.choice(["Queue", "Queue", "Reject", "CancelOldest"])}
+        if self.chance.random() < 0.3:
+            limits["queuing"]["timeout"] = "5m"
+        on_conflict = self.chance.choice(["Queue", "Queue", "Replace", "Reject", "UseExisting"])
+        return limits | {"key": "${run.namespace}", "onConflict": on_conflict}
+
+    def _count(self) -> None:
+        super()._count()
+        keys = Counter(
+            status["concurrencyKey"]
+            for body in self.api.objects.values()
+            if "startTime" in (status := body.get("status") or {})
+            and "concurrencyKey" in status and status.get("phase") not in FINISHED
+        )  # fmt: skip
+        self.found += [f"I7: {many} runs of the key {key} are under way" for key, many in keys.items() if many > 1]
 
 
 def holders(world: World) -> Counter[str]:
@@ -120,6 +144,18 @@ def test_at_no_write_more_hold_than_may_and_all_come_to_their_end() -> None:
         most = Counter({what: max(most[what], world.most[what]) for what in world.most})
     assert min(faults[kind] for kind in ("crash", "conflict", "lost answer", "stale read", "queued")) > 50, faults
     assert (most["runs"], most["attempts"]) == (3, 3), "the limits are reached"
+
+
+def test_with_keys_and_overflow_too() -> None:
+    ends: Counter[str] = Counter()
+    for seed in range(100):
+        world = KeyedWorld(random.Random(seed))
+        asyncio.run(world.live())
+        assert violations(world) == [], f"seed {seed}: {violations(world)}"
+        assert not world.ledger.known, f"seed {seed}: {world.ledger.known} is left"
+        ends.update(world.stored(key).get("reason", "") for key in world.keys)
+    wanted = ("AllSucceeded", "MadeRoom", "Replaced", "QueueFull", "QueueTimeout", "KeyConflict", "UsedExisting")
+    assert min(ends[end] for end in wanted) > 1, ends
 
 
 def _one_by_one(self: Ledger, standings: Iterable[Standing], now: datetime) -> None:
