@@ -161,12 +161,12 @@ class Conflicts:
     def _tell_displaced(self, new: Contender) -> None:
         """Wake those whose place a new one takes, or the new one itself. Others were told when they lost theirs."""
         newest, replaces = self._rules.get(new.scope, (None, False))
-        told: set[str] = set()
+        told = {new.uid}
         if replaces and new.key:
-            told |= {uid for _, _, uid in self._keys[new.scope, new.key].orders[-2:]}
+            told.update(uid for _, _, uid in self._keys[new.scope, new.key].orders[-2:])
         orders = self._orders[new.scope]
         if newest is not None and len(orders) > newest:
-            told |= {orders[len(orders) - newest - 1][2], new.uid}
+            told.add(orders[len(orders) - newest - 1][2])
         for uid in told:
             if self.displaced(uid) is not None:
                 self._wake(uid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Hashable
+from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -21,7 +22,9 @@ class Ranking(Generic[Key]):
 
     def __init__(self, rank_of: Callable[[Key], Rank | None]) -> None:
         self._rank_of = rank_of
-        self._heap: list[tuple[Rank, Key]] = []
+        self._heap: list[tuple[Rank, int, Key]] = []
+        """With a number that is nobody else's: an old entry may have the rank of another key, and keys do not compare."""
+        self._numbers = count()
         self._entered: dict[Key, Rank] = {}
         """The one entry of each key that counts; others in the heap are old."""
 
@@ -35,15 +38,15 @@ class Ranking(Generic[Key]):
             self._entered.pop(key, None)
         elif self._entered.get(key) != rank:
             self._entered[key] = rank
-            heapq.heappush(self._heap, (rank, key))
+            heapq.heappush(self._heap, (rank, next(self._numbers), key))
             if len(self._heap) > _SLACK + 2 * len(self._entered):
-                self._heap = [(known, entered) for entered, known in self._entered.items()]
+                self._heap = [(known, next(self._numbers), entered) for entered, known in self._entered.items()]
                 heapq.heapify(self._heap)
 
     def first(self) -> Key | None:
         """Return the key with the smallest rank."""
         while self._heap:
-            rank, key = self._heap[0]
+            rank, _, key = self._heap[0]
             if self._entered.get(key) != rank:
                 heapq.heappop(self._heap)
                 continue
@@ -54,7 +57,7 @@ class Ranking(Generic[Key]):
                 heapq.heappop(self._heap)
                 del self._entered[key]
             else:
-                heapq.heapreplace(self._heap, (now, key))
+                heapq.heapreplace(self._heap, (now, next(self._numbers), key))
                 self._entered[key] = now
         return None
 

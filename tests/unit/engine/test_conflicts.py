@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubesaga.engine.conflicts import Conflicts, Contender
@@ -28,6 +28,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=400)
 @given(STEPS)
 def test_who_is_ahead_and_who_is_displaced_is_what_all_runs_say(steps: list[tuple[str, int, str, bool]]) -> None:
     woken: set[str] = set()

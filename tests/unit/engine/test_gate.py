@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubesaga.api.limits import QueueStrategy
@@ -50,6 +50,14 @@ def test_nobody_is_let_in_where_the_limit_is_not_known_yet() -> None:
     assert one.fill(START) == []
     one.configure(SCOPES[0], None, QueueStrategy.FIFO)
     assert names(one.fill(START)) == "r1"
+
+
+def test_a_claim_may_come_to_another_line_with_the_rank_that_it_had() -> None:
+    one = gate()
+    one.configure(SCOPES[0], 1, QueueStrategy.FIFO)
+    for each in (claim(0), claim(2), claim(1), claim(1, guard=GUARD)):
+        one.wait(each)
+    assert names(one.fill(START)) == "r0"
 
 
 def test_every_free_slot_is_given_out_in_one_go() -> None:
@@ -167,6 +175,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=400)
 @given(st.none() | st.integers(1, 4), ORDERED, STEPS)
 def test_the_same_are_let_in_as_by_looking_at_everybody(
     limit: int | None, strategy: QueueStrategy, steps: list[tuple[str, int, int, bool]]
