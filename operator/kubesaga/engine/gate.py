@@ -220,6 +220,9 @@ class Gate:
             self.leave(claim.id)
         if claim.guard is not None:
             self._held_at[claim.guard][claim.id] = claim.at
+            self.refresh(claim.guard)
+        # Who is first now may rank before who was: the orders within a scope and between them need not be the same.
+        self._touch(claim.scope)
 
     def release(self, slot: SlotId) -> None:
         """Somebody holds no slot any more."""
@@ -286,6 +289,7 @@ class Gate:
             self.hold(claim)
             self._scopes[claim.scope].shares.serve(claim.group)
             self._namespaces.serve(claim.scope[0])
+            self._touch(claim.scope)
             self._admitted(claim)
             admitted.append(claim)
         return admitted

@@ -60,6 +60,18 @@ def test_a_claim_may_come_to_another_line_with_the_rank_that_it_had() -> None:
     assert names(one.fill(START)) == "r0"
 
 
+def test_when_a_bulkhead_fills_up_the_next_of_that_workflow_has_its_own_age() -> None:
+    """Until then a younger one of higher priority stood for its Workflow."""
+    one = gate(3)
+    one.configure(SCOPES[0], None, QueueStrategy.PRIORITY)
+    one.configure(SCOPES[1], None, QueueStrategy.FIFO)
+    for each in (
+        claim(0), claim(4, priority=1, guard=GUARD), claim(1, SCOPES[1], guard=GUARD), claim(3, SCOPES[1]),
+    ):  # fmt: skip
+        one.wait(each)
+    assert names(one.fill(START)) == "r1 r0 r3"
+
+
 def test_every_free_slot_is_given_out_in_one_go() -> None:
     one = gate(5)
     for scope in SCOPES:
