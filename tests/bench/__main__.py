@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import failover, latency, memory, pods, report, throughput
+from tests.bench import admission, failover, latency, memory, pods, report, throughput
 from tests.bench.place import Broken, Place, client_of, new_place
 from tests.bench.pods import POD_CASES, PodCase
 from tests.bench.throughput import CASES, Case
@@ -25,7 +25,7 @@ from tests.cluster.cluster import Cluster, proxied
 from kubesaga.kube.errors import ApiError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECTIONS: Final = ("throughput", "latency", "pods", "memory", "failover")
+SECTIONS: Final = ("admission", "throughput", "latency", "pods", "memory", "failover")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Plan:
     pod_pairs: int = 3
     finished: int = 1000
     failovers: int = 5
+    queued: tuple[int, ...] = admission.SIZES
 
 
 QUICK: Final = Plan(
@@ -49,6 +50,7 @@ QUICK: Final = Plan(
     pod_pairs=1,
     finished=200,
     failovers=1,
+    queued=(100, 1_000),
 )  # fmt: skip
 
 
@@ -60,6 +62,13 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, metavar="N", help="pairs of turns of the throughput (5)")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json", metavar="FILE")
     options = parser.parse_args()
+    plan = QUICK if options.quick else Plan()
+    sections, found = tuple(options.only or SECTIONS), _Figures(options.output)
+    if "admission" in sections:
+        queues = admission.measure(plan.queued)
+        found.add("admission", [asdict(queue) for queue in queues], report.admission_text(queues))
+    if not set(sections) - {"admission"}:
+        return 0
     kubeconfig = Path(os.environ.get("KUBESAGA_TEST_KUBECONFIG", ROOT / "build" / "kubeconfig"))
     if not kubeconfig.exists():
         print("bench: there is no cluster; `make cluster` brings one up, where it can", file=sys.stderr)
@@ -69,11 +78,9 @@ def main() -> int:
         return 2
     # Told to stop, it leaves nothing behind either: neither the operator nor finalizers that hold the namespaces.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    plan = QUICK if options.quick else Plan()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        found = _Figures(options.output)
         try:
-            runner.run(_measure(kubeconfig, plan, options.pairs or plan.pairs, options.only or SECTIONS, found))
+            runner.run(_measure(kubeconfig, plan, options.pairs or plan.pairs, sections, found))
         except (Broken, ApiError, AssertionError, TimeoutError) as error:
             print(f"\nbench: something broke: {type(error).__name__}: {error}", file=sys.stderr)
             return 1

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tests.bench.admission import AdmissionResult
 from tests.bench.failover import TIMING, FailoverResult
 from tests.bench.latency import LatencyResult, percentile
 from tests.bench.memory import MemoryResult, Weight
@@ -139,6 +140,23 @@ def memory_text(result: MemoryResult) -> str:
             ),
             table("Start, seconds from exec", ["", "leads", "first progress", "all 10"], starts),
         ]
+    )  # fmt: skip
+
+
+def admission_text(results: Sequence[AdmissionResult]) -> str:
+    """Return the table of queued runs; the ratios compare with the fewest, of the same strategy."""
+    first = {result.strategy: result for result in reversed(results)}
+    rows = [
+        [
+            result.strategy, str(result.queued), f"{result.step * 1e6:.0f}", f"{result.step / first[result.strategy].step:.2f}",
+            f"{result.add * 1e6:.0f}", f"{result.add / first[result.strategy].add:.2f}", f"{result.memory / 1000:.1f}",
+        ]
+        for result in results
+    ]  # fmt: skip
+    return table(
+        "Queued runs, medians in microseconds", ["strategy", "queued", "step", "ratio", "one more", "ratio", "KB a run"], rows,
+        "step: a run ends, and the next one is found, asks, writes and starts; without the write itself.",
+        "Fair: 1,000 tenants. A cost that grew with the queue would show ratios of 10 and 100.",
     )  # fmt: skip
 
 

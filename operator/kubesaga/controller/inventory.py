@@ -16,7 +16,7 @@ from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import run_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.standing import standing_of
+from kubesaga.engine.standing import Standing, standing_of
 from kubesaga.errors import KubesagaError
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import ACTIVITIES, WORKFLOW_RUNS, WORKFLOWS
@@ -57,25 +57,27 @@ class Inventory:
             for body in (await self._client.list(ACTIVITIES, Selection(namespace=namespace))).items:
                 self._limits.activity(body)
         count = 0
+        standings: list[Standing] = []
         for namespace in self._namespaces:
             # From etcd, not from the server's cache: the last write of whoever led before must be in it.
             async for page in self._client.pages(WORKFLOW_RUNS, Selection(namespace=namespace, labels=LIVE)):
                 for body in page.items:
-                    self._take_run(body, add)
+                    if (standing := self._take_run(body, add)) is not None:
+                        standings.append(standing)
                 count += len(page.items)
+        # At once: whoever holds a slot may come after one who waits for it.
+        self._ledger.restore(standings, self._clock.now())
         return count
 
-    def _take_run(self, body: dict[str, Any], add: Callable[[RunKey], None]) -> None:
+    def _take_run(self, body: dict[str, Any], add: Callable[[RunKey], None]) -> Standing | None:
         key = key_of(body["metadata"])
         self._records.saw(key, body)
         add(key)
         try:
-            standing = standing_of(run_of(key, body)[0])
+            return standing_of(run_of(key, body)[0])
         except (ValueError, KubesagaError) as error:
             _log.error("the status of WorkflowRun %s cannot be read, so nobody knows what it holds: %s", key, error)
-            return
-        if standing is not None:
-            self._ledger.put(standing, self._clock.now())
+            return None
 
 
 def key_of(metadata: Mapping[str, Any]) -> RunKey:

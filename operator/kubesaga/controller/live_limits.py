@@ -68,6 +68,7 @@ class LiveLimits:
 
     def workflow_gone(self, key: RunKey) -> None:
         """Take in that a Workflow was deleted: its runs go on under the limits that it had."""
+        self._ledger.workflow_gone(key.namespace, key.name)
         for name in self._guarded.pop(key, ()):
             owner = GuardOwner(kind="Workflow", namespace=key.namespace, name=key.name, activity=name)
             self._guards.configure(owner, None)

@@ -60,8 +60,13 @@ class Reconciler:
         try:
             return await self._process(key)
         except Conflict:
+            # It may have conflicted with a write of our own whose answer was lost: what the pass was granted stays granted
+            # until the run has been read again.
             _log.debug("%s changed while it was being looked at; it is looked at again", key)
             return self._clock.now()
+        except Exception:
+            self._ledger.fail(key, self._clock.now())
+            raise
         finally:
             self._loader.release(key)
             ABOUT.reset(about)
@@ -77,11 +82,7 @@ class Reconciler:
         run = loaded.snapshot.run
         await self._actuator.abandon(key, keep=run.uid)
         decision = await self._admit_and_decide(loaded.snapshot)
-        try:
-            run = await self._write_down(run, loaded, decision)
-        except Conflict:
-            self._ledger.settle(run.uid, self._clock.now(), dropped=True)
-            raise
+        run = await self._write_down(run, loaded, decision)
         self._book(run, decision)
         if _acts(decision) and not (confirmed or self._records.is_confirmed(run)):
             # Nothing was written, so nothing has proved that this copy is the present: an attempt that it shows under way
@@ -117,9 +118,9 @@ class Reconciler:
         """Take in, in memory, what has been written down: who holds what now, and how calls have ended."""
         now, standing = self._clock.now(), standing_of(run)
         for call in decision.calls:
-            self._ledger.ended(call)
+            self._ledger.passage.ended(call)
         for rejection in decision.rejections:
-            self._ledger.rejected(rejection)
+            self._ledger.passage.rejected(rejection)
         if standing is None:
             self._ledger.drop(run.key, now)
         else:
@@ -128,6 +129,7 @@ class Reconciler:
 
     async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
         """Claim a run that goes on, and write its status if it changed. Returns the run at its new version and status."""
+        self._ledger.writing(run.key)
         if not (_is_claimed(run, decision) or run.deleting or decision.status.finished):
             labels = begun_labels(replace(run, status=decision.status))
             run = replace(run, version=await self._records.claim(run, labels), claimed=True)

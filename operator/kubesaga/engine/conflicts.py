@@ -23,7 +23,7 @@ _Order = tuple[datetime, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A live run, as far as others may stand in its way."""
+    """A live run that has started, or would like to, as far as others may stand in its way."""
 
     uid: str
     scope: Scope
@@ -45,16 +45,18 @@ class _Key:
 
     def __init__(self) -> None:
         self.members: dict[str, Contender] = {}
+        self.orders: list[_Order] = []
         self.started: set[str] = set()
         self._waiting: Ranking[str] = Ranking(self._rank_of)
 
     def put(self, contender: Contender) -> None:
         self.members[contender.uid] = contender
+        insort(self.orders, contender.order)
         (self.started.add if contender.started else self.started.discard)(contender.uid)
         self._waiting.touch(contender.uid)
 
     def drop(self, uid: str) -> None:
-        del self.members[uid]
+        _remove(self.orders, self.members.pop(uid).order)
         self.started.discard(uid)
         self._waiting.touch(uid)
 
@@ -87,6 +89,10 @@ class Conflicts:
             if self.displaced(uid) is not None:
                 self._wake(uid)
 
+    def forget(self, scope: Scope) -> None:
+        """Nobody of a scope is left, and its rules are not known any more."""
+        self._rules.pop(scope, None)
+
     def put(self, contender: Contender) -> set[str]:
         """Take in how a run stands; return the runs that may be next now, or not any more."""
         old = self._known.get(contender.uid)
@@ -109,9 +115,8 @@ class Conflicts:
         known = self._known.pop(uid, None)
         if known is None:
             return set()
-        orders = self._orders[known.scope]
-        del orders[bisect_right(orders, known.order) - 1]
-        if not orders:
+        _remove(self._orders[known.scope], known.order)
+        if not self._orders[known.scope]:
             del self._orders[known.scope]
         if not known.key:
             return set()
@@ -143,9 +148,9 @@ class Conflicts:
             return None
         newest, replaces = self._rules.get(known.scope, (None, False))
         if replaces and known.key:
-            last = max(self._keys[known.scope, known.key].members.values(), key=lambda other: other.order)
-            if last.uid != uid:
-                told = f"{last.name} has the same key, {known.key}, and is newer"
+            _, name, last = self._keys[known.scope, known.key].orders[-1]
+            if last != uid:
+                told = f"{name} has the same key, {known.key}, and is newer"
                 return Displaced(reason=Reason.REPLACED, message=told)
         if newest is not None:
             orders = self._orders[known.scope]
@@ -154,13 +159,18 @@ class Conflicts:
         return None
 
     def _tell_displaced(self, new: Contender) -> None:
+        """Wake those whose place a new one takes, or the new one itself. Others were told when they lost theirs."""
         newest, replaces = self._rules.get(new.scope, (None, False))
-        told: set[str] = set()
+        told = {new.uid}
         if replaces and new.key:
-            told |= set(self._keys[new.scope, new.key].members)
+            told.update(uid for _, _, uid in self._keys[new.scope, new.key].orders[-2:])
         orders = self._orders[new.scope]
         if newest is not None and len(orders) > newest:
-            told |= {orders[len(orders) - newest - 1][2], new.uid}
+            told.add(orders[len(orders) - newest - 1][2])
         for uid in told:
             if self.displaced(uid) is not None:
                 self._wake(uid)
+
+
+def _remove(orders: list[_Order], order: _Order) -> None:
+    del orders[bisect_right(orders, order) - 1]

@@ -20,6 +20,8 @@ class Entry:
     """What the pass that is under way asks for."""
     granted: dict[SlotId, Claim] = field(default_factory=dict)
     """What was granted and does not stand in the status yet."""
+    writing: bool = False
+    """A pass has begun to write, and nobody knows yet what became of that: what was granted may stand in the status."""
     used: set[SlotId] = field(default_factory=set)
     """Those grants that the pass under way has been told of."""
     declined: set[SlotId] = field(default_factory=set)
@@ -49,13 +51,17 @@ class Entry:
             waits[(standing.uid, None)] = run_claim(standing, standing.group)
         return {slot: claim for slot, claim in waits.items() if slot not in self.declined}
 
-    def contender(self) -> Contender:
-        """Return how the run stands among those of its key."""
+    def contender(self) -> Contender | None:
+        """Return how the run stands among those of its key; None: it neither has started nor waits for that."""
         standing = self.standing
+        start = (standing.uid, None)
+        waits = start in self.granted or start in self.asked or (standing.queued and start not in self.declined)
+        if not standing.started and not waits:
+            return None
         return Contender(
             uid=standing.uid, scope=standing.scope, key=standing.business_key or self.asked_key,
             created=standing.created, name=standing.key.name,
-            started=standing.started or (standing.uid, None) in self.granted,
+            started=standing.started or start in self.granted,
         )  # fmt: skip
 
 

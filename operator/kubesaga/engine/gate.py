@@ -8,10 +8,9 @@ the scope's own strategy within it, and the gate's between scopes. A change cost
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
 
 from kubesaga.api.limits import QueueStrategy
 from kubesaga.api.run import BlockedBy
@@ -48,42 +47,109 @@ class Claim:
 
 
 @dataclass(slots=True)
-class _Members:
-    """The holders of a scope, by fairness group, and when each group was served last."""
+class _Shares:
+    """How much each group has, and whose turn it is. Groups that neither have nor want anything are not remembered.
 
-    by_group: dict[str, set[SlotId]] = field(default_factory=lambda: defaultdict(set))
-    served: dict[str, int] = field(default_factory=dict)
+    Who comes anew takes the turn that it is then, and who is served the one after it: so those with equally much are
+    served in turn, and a group that waits is overtaken at most once by each other, however many come.
+    """
+
+    turn: int = 0
+    held: dict[str, int] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
 
     def load(self, group: str) -> Rank:
-        """Return how much of its share a group has: how many slots, and how recently it was given one."""
-        return len(self.by_group.get(group, ())), self.served.get(group, 0)
+        """Return how much of its share a group has: how many slots, and since which turn it waits."""
+        return self.held.get(group, 0), self.turns.get(group, 0)
 
-    def serve(self, group: str, turn: int) -> None:
-        """Remember that a group was served at that turn."""
-        self.served[group] = turn
-        if len(self.served) > _SERVED:
-            newest = sorted(self.served, key=self.served.__getitem__)[_SERVED // 2 :]
-            self.served = {name: self.served[name] for name in newest}
+    def serve(self, group: str) -> None:
+        """A group has been served: it goes behind all who wait now."""
+        self.turn += 2
+        self.turns[group] = self.turn + 1
+
+    def hold(self, group: str, more: int) -> None:
+        """A group holds one more (1), or one less (-1)."""
+        self._count(self.held, group, more)
+
+    def want(self, group: str, more: int) -> None:
+        """A group wants one more (1), or one less (-1)."""
+        self._count(self.wanted, group, more)
+
+    def _count(self, numbers: dict[str, int], group: str, more: int) -> None:
+        number = numbers[group] = numbers.get(group, 0) + more
+        self.turns.setdefault(group, self.turn)
+        if not number:
+            del numbers[group]
+            if group not in self.held and group not in self.wanted:
+                del self.turns[group]
 
 
 class _Scope:
-    def __init__(self, limit: int | None, strategy: QueueStrategy) -> None:
-        self.limit = limit
-        self.strategy = strategy
-        self.members = _Members()
+    def __init__(self, room: Callable[[GuardKey], bool]) -> None:
+        self.limit: int | None = None
+        self.strategy = QueueStrategy.FIFO
+        self.known = False
+        """Until its limit is known nobody is let in."""
+        self.shares = _Shares()
         self.count = 0
         self.lines: dict[GuardKey | None, Line[SlotId]] = {}
-
-    def load(self, group: str) -> Rank:
-        return self.members.load(group) if self.strategy is QueueStrategy.FAIR else ()
+        self._room = room
+        self._ranking: Ranking[GuardKey | None] = Ranking(self._rank_of)
 
     @property
     def full(self) -> bool:
-        return self.limit is not None and self.count >= self.limit
+        return not self.known or (self.limit is not None and self.count >= self.limit)
 
+    def configure(self, limit: int | None, strategy: QueueStrategy) -> None:
+        self.limit, self.strategy, self.known = limit, strategy, True
 
-_SERVED: Final = 4096
-"""Groups of which it is remembered when they were served last, in each scope."""
+    def sort(self, waiting: Iterable[Claim]) -> None:
+        """Put all who wait in order, because the strategy is another."""
+        self.lines, self._ranking = {}, Ranking(self._rank_of)
+        for claim in waiting:
+            self.add(claim)
+
+    def add(self, claim: Claim) -> None:
+        if claim.guard not in self.lines:
+            self.lines[claim.guard] = Line(self._load)
+        group = claim.group if self.strategy is QueueStrategy.FAIR else ""
+        self.lines[claim.guard].add(claim.id, group, claim.order(self.strategy))
+        self._ranking.touch(claim.guard)
+
+    def remove(self, claim: Claim) -> None:
+        self.lines[claim.guard].remove(claim.id)
+        if not self.lines[claim.guard]:
+            del self.lines[claim.guard]
+        self._ranking.touch(claim.guard)
+
+    def released(self, group: str) -> None:
+        """A group has one slot less, and so a better claim to the next."""
+        if self.strategy is QueueStrategy.FAIR:
+            for guard, line in self.lines.items():
+                if line.has(group):
+                    line.touch(group)
+                    self._ranking.touch(guard)
+
+    def refresh(self, guard: GuardKey) -> None:
+        """A guard may let in more."""
+        self._ranking.touch(guard)
+
+    def first(self) -> SlotId | None:
+        guard = self._ranking.first()
+        line = self.lines.get(guard)
+        head = line.first() if line is not None else None
+        return head[1] if head is not None else None
+
+    def _load(self, group: str) -> Rank:
+        return self.shares.load(group) if self.strategy is QueueStrategy.FAIR else ()
+
+    def _rank_of(self, guard: GuardKey | None) -> Rank | None:
+        line = self.lines.get(guard)
+        if line is None or (guard is not None and not self._room(guard)):
+            return None
+        head = line.first()
+        return head[0] if head is not None else None
 
 
 class Gate:
@@ -103,14 +169,14 @@ class Gate:
         self._names = scope_full, full
         self._scopes: dict[Scope, _Scope] = {}
         self._limits: dict[Scope, tuple[int | None, QueueStrategy]] = {}
-        self._namespaces = _Members()
-        self._turns = 0
+        self._namespaces = _Shares()
         self._at_guard: dict[GuardKey, dict[SlotId, Claim]] = defaultdict(dict)
-        self._held_at: dict[GuardKey, dict[SlotId, Claim]] = defaultdict(dict)
+        self._held_at: dict[GuardKey, dict[SlotId, datetime]] = defaultdict(dict)
         self._lines_at: dict[GuardKey, set[Scope]] = defaultdict(set)
-        self._waiting_in: dict[str, set[Scope]] = defaultdict(set)
         self._changed: set[GuardKey] = set()
-        self._root: Ranking[Scope] = Ranking(self._rank_of)
+        self._spaces: dict[str, Ranking[Scope]] = {}
+        """The scopes by namespace, which take turns with the strategy Fair; all together with any other."""
+        self._root: Ranking[str] = Ranking(self._rank_of_space)
 
     # --- limits -----------------------------------------------------------------------------------------------------
 
@@ -122,18 +188,15 @@ class Gate:
         known = self._scopes.get(scope)
         if known is None:
             return
-        known.limit = limit
-        if known.strategy is not strategy:
-            known.strategy = strategy
-            known.lines = {}
-            for claim in [claim for claim in self.waiting.values() if claim.scope == scope]:
-                self._line(known, claim.guard).add(claim.id, self._group(known, claim), claim.order(strategy))
-        self._root.touch(scope)
+        resort = known.strategy is not strategy
+        known.configure(limit, strategy)
+        if resort:
+            known.sort([claim for claim in self.waiting.values() if claim.scope == scope])
+        self._touch(scope)
 
     def forget(self, scope: Scope) -> None:
-        """A scope is not limited any more."""
-        self.configure(scope, None, QueueStrategy.FIFO)
-        del self._limits[scope]
+        """Nobody of a scope is left, and its limit is not known any more."""
+        self._limits.pop(scope, None)
 
     def is_limited(self, scope: Scope) -> bool:
         """Tell whether anybody of a scope may ever have to wait here."""
@@ -143,18 +206,25 @@ class Gate:
 
     def hold(self, claim: Claim) -> None:
         """Take in that somebody holds a slot, whatever the limits say."""
-        if self.holders.get(claim.id) == claim:
+        known = self.holders.get(claim.id)
+        if known == claim:
             return
-        self.release(claim.id)
-        self.leave(claim.id)
-        self.holders[claim.id] = claim
-        scope = self._scope(claim.scope)
-        scope.members.by_group[claim.group].add(claim.id)
-        scope.count += 1
-        self._namespaces.by_group[claim.scope[0]].add(claim.id)
+        if known is not None and (known.scope, known.group, known.guard) == (claim.scope, claim.group, claim.guard):
+            self.holders[claim.id] = claim  # what was granted is recorded: nobody's share has changed
+        else:
+            self.release(claim.id)
+            self.holders[claim.id] = claim
+            scope = self._scope(claim.scope)
+            scope.count += 1
+            scope.shares.hold(claim.group, 1)
+            self._namespaces.hold(claim.scope[0], 1)
+            self.leave(claim.id)
         if claim.guard is not None:
-            self._held_at[claim.guard][claim.id] = claim
+            self._held_at[claim.guard][claim.id] = claim.at
             self._changed.add(claim.guard)
+            self.refresh(claim.guard)
+        # Who is first now may rank before who was: the orders within a scope and between them need not be the same.
+        self._touch(claim.scope)
 
     def release(self, slot: SlotId) -> None:
         """Somebody holds no slot any more."""
@@ -163,10 +233,9 @@ class Gate:
             return
         scope = self._scopes[claim.scope]
         scope.count -= 1
-        _discard(scope.members.by_group, claim.group, slot)
-        _discard(self._namespaces.by_group, claim.scope[0], slot)
-        for line in scope.lines.values():
-            line.touch(claim.group)
+        scope.shares.hold(claim.group, -1)
+        self._namespaces.hold(claim.scope[0], -1)
+        scope.released(claim.group)
         if claim.guard is not None:
             self._changed.add(claim.guard)
             self._held_at[claim.guard].pop(slot, None)
@@ -184,13 +253,14 @@ class Gate:
         self.leave(claim.id)
         self.waiting[claim.id] = claim
         scope = self._scope(claim.scope)
-        self._line(scope, claim.guard).add(claim.id, self._group(scope, claim), claim.order(scope.strategy))
-        self._waiting_in[claim.scope[0]].add(claim.scope)
+        scope.shares.want(claim.group, 1)
+        self._namespaces.want(claim.scope[0], 1)
+        scope.add(claim)
         if claim.guard is not None:
             self._at_guard[claim.guard][claim.id] = claim
             self._lines_at[claim.guard].add(claim.scope)
             self._changed.add(claim.guard)
-        self._root.touch(claim.scope)
+        self._touch(claim.scope)
 
     def leave(self, slot: SlotId) -> None:
         """Somebody waits no longer."""
@@ -198,20 +268,17 @@ class Gate:
         if claim is None:
             return
         scope = self._scopes[claim.scope]
-        line = scope.lines[claim.guard]
-        line.remove(slot)
-        if not line:
-            del scope.lines[claim.guard]
-            if claim.guard is not None:
-                self._lines_at[claim.guard].discard(claim.scope)
-        if not scope.lines:
-            self._waiting_in[claim.scope[0]].discard(claim.scope)
+        scope.shares.want(claim.group, -1)
+        self._namespaces.want(claim.scope[0], -1)
+        scope.remove(claim)
         if claim.guard is not None:
+            if claim.guard not in scope.lines:
+                self._lines_at[claim.guard].discard(claim.scope)
             self._changed.add(claim.guard)
             self._at_guard[claim.guard].pop(slot, None)
             if not self._at_guard[claim.guard]:
                 del self._at_guard[claim.guard], self._lines_at[claim.guard]
-        self._root.touch(claim.scope)
+        self._touch(claim.scope)
         self._drop_if_empty(claim.scope)
 
     # --- who is let in ----------------------------------------------------------------------------------------------
@@ -220,16 +287,14 @@ class Gate:
         """Let in whoever may be, the first first, until no slot that anybody could use is free. They hold one from now on."""
         admitted: list[Claim] = []
         while self.limit is None or len(self.holders) < self.limit:
-            where = self._root.first()
-            if where is None:
+            first = self._first()
+            if first is None:
                 break
-            first = self._first(self._scopes[where])
-            assert first is not None, "a scope with a rank has somebody to let in"
             claim = replace(self.waiting[first], at=now)
-            self._turns += 1
-            self._scopes[where].members.serve(claim.group, self._turns)
-            self._namespaces.serve(where[0], self._turns)
             self.hold(claim)
+            self._scopes[claim.scope].shares.serve(claim.group)
+            self._namespaces.serve(claim.scope[0])
+            self._touch(claim.scope)
             self._admitted(claim)
             admitted.append(claim)
         return admitted
@@ -237,7 +302,8 @@ class Gate:
     def refresh(self, guard: GuardKey) -> None:
         """Say that a guard may let in more than before."""
         for scope in self._lines_at.get(guard, ()):
-            self._root.touch(scope)
+            self._scopes[scope].refresh(guard)
+            self._touch(scope)
 
     def blocker(self, claim: Claim) -> BlockedBy | None:
         """Return what keeps somebody from being let in, beside a guard; None: nothing of the gate's."""
@@ -247,8 +313,8 @@ class Gate:
         full = self.limit is not None and len(self.holders) >= self.limit
         return self._names[1] if full else None
 
-    def held_at(self, guard: GuardKey) -> dict[SlotId, Claim]:
-        """Return who holds a slot behind a guard."""
+    def held_at(self, guard: GuardKey) -> Mapping[SlotId, datetime]:
+        """Return who holds a slot behind a guard, and since when."""
         return self._held_at.get(guard, {})
 
     def waiting_at(self, guard: GuardKey) -> dict[SlotId, Claim]:
@@ -273,46 +339,39 @@ class Gate:
 
     def _scope(self, name: Scope) -> _Scope:
         if name not in self._scopes:
-            self._scopes[name] = _Scope(*self._limits.get(name, (None, QueueStrategy.FIFO)))
+            scope = self._scopes[name] = _Scope(self._room)
+            if name in self._limits:
+                scope.configure(*self._limits[name])
         return self._scopes[name]
 
-    def _line(self, scope: _Scope, guard: GuardKey | None) -> Line[SlotId]:
-        if guard not in scope.lines:
-            scope.lines[guard] = Line(scope.load)
-        return scope.lines[guard]
-
-    def _group(self, scope: _Scope, claim: Claim) -> str:
-        return claim.group if scope.strategy is QueueStrategy.FAIR else ""
-
-    def _first(self, scope: _Scope) -> SlotId | None:
-        heads = [
-            head
-            for guard, line in scope.lines.items()
-            if (guard is None or self._room(guard)) and (head := line.first()) is not None
-        ]
-        return min(heads)[1] if heads else None
+    def _first(self) -> SlotId | None:
+        space = self._root.first()
+        name = self._spaces[space].first() if space is not None else None
+        return self._scopes[name].first() if name is not None else None
 
     def _rank_of(self, name: Scope) -> Rank | None:
         scope = self._scopes.get(name)
-        if scope is None or scope.full or (first := self._first(scope)) is None:
-            return None
-        claim = self.waiting[first]
-        load = self._namespaces.load(name[0]) if self._strategy is QueueStrategy.FAIR else ()
-        return (not claim.urgent, *load, *claim.order(self._strategy))
+        first = scope.first() if scope is not None and not scope.full else None
+        return self.waiting[first].order(self._strategy) if first is not None else None
+
+    def _rank_of_space(self, space: str) -> Rank | None:
+        ranking = self._spaces.get(space)
+        first = ranking.first() if ranking is not None else None
+        rank = self._rank_of(first) if first is not None else None
+        if rank is None or self._strategy is not QueueStrategy.FAIR:
+            return rank
+        return (rank[0], *self._namespaces.load(space), *rank[1:])
 
     def _touch(self, name: Scope) -> None:
-        self._root.touch(name)
-        if self._strategy is QueueStrategy.FAIR:
-            for other in self._waiting_in.get(name[0], ()):
-                self._root.touch(other)
+        space = name[0] if self._strategy is QueueStrategy.FAIR else ""
+        if space not in self._spaces:
+            self._spaces[space] = Ranking(self._rank_of)
+        self._spaces[space].touch(name)
+        if not self._spaces[space]:
+            del self._spaces[space]
+        self._root.touch(space)
 
     def _drop_if_empty(self, name: Scope) -> None:
         scope = self._scopes.get(name)
         if scope is not None and not scope.count and not scope.lines:
             del self._scopes[name]
-
-
-def _discard(sets: dict[str, set[SlotId]], name: str, key: SlotId) -> None:
-    sets[name].discard(key)
-    if not sets[name]:
-        del sets[name]

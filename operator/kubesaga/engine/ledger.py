@@ -4,16 +4,16 @@
 Nothing is counted up and down: each copy of a run that is read or written replaces all that was known of that run
 (`put`), so the holders are always those that the statuses name, beside what was granted to passes that are under way.
 
-A pass: `begin`, then `ask` for what it wants, until nothing is left unanswered; the write; `put` with what was written;
-`settle`. A grant that a pass did not use is taken back by `settle`, and not offered to that run again before it changes.
-A pass that ended without knowing whether its write was carried out is not settled: what it was granted stays granted until
-the run has been read again.
+A pass: `begin`, then `ask` for what it wants, until nothing is left unanswered; `writing`; the write; `put` with what was
+written; `settle`. A grant that a pass did not use is taken back by `settle`, and not offered to that run again before it
+changes or asks. A pass whose write conflicted, or may have been carried out, is not settled: what it was granted stays
+granted until the run has been read again. A pass that failed before it wrote gives everything back (`fail`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from kubesaga.api.fields import parse_duration
@@ -23,18 +23,17 @@ from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import BlockedBy
 from kubesaga.engine import verdict
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.breaker import Call
 from kubesaga.engine.conflicts import Conflicts
-from kubesaga.engine.decision import EndedCall, Rejection
 from kubesaga.engine.entry import Entry, attempt_claim, run_claim
 from kubesaga.engine.gate import Claim, Gate, Scope, SlotId
-from kubesaga.engine.guarding import GuardKey, GuardSettings
+from kubesaga.engine.guarding import GuardKey
+from kubesaga.engine.passage import Passage
 from kubesaga.engine.rules import GuardStates, OperatorLimits
+from kubesaga.engine.scopes import Scopes
 from kubesaga.engine.slots import Admission, Answer, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
 from kubesaga.engine.standing import Place, Standing
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_GUARDS: Final = 10_000
 
 
 class Ledger:
@@ -43,13 +42,11 @@ class Ledger:
     def __init__(self, limits: OperatorLimits, guards: GuardStates, wake: Callable[[RunKey], None]) -> None:
         """`wake` is told of runs that are to be looked at: it is their turn, or they are to make room."""
         self._limits = limits
-        self._guards = guards
         self._wake = wake
         self._now = _NEVER
         self._runs: dict[str, Entry] = {}
         self._uids: dict[RunKey, str] = {}
-        self._live: dict[Scope, Concurrency | None] = {}
-        self._defaults: dict[GuardKey, GuardSettings | None] = {}
+        self._scopes = Scopes(self._limit, self._forget)
         self.runs = Gate(
             limit=limits.max_workflows, strategy=limits.strategy, room=lambda _guard: True,
             scope_full=BlockedBy.MAX_WORKFLOWS, full=BlockedBy.OPERATOR_MAX_WORKFLOWS,
@@ -58,6 +55,7 @@ class Ledger:
             limit=limits.max_activities, strategy=limits.strategy, room=self._has_room, admitted=self._admitted,
             scope_full=BlockedBy.MAX_ACTIVITIES, full=BlockedBy.OPERATOR_MAX_ACTIVITIES,
         )  # fmt: skip
+        self.passage: Final = Passage(guards, self.attempts.held_at, lambda: self.attempts.guards)
         self._conflicts = Conflicts(wake=self._wake_uid)
 
     # --- what is known ----------------------------------------------------------------------------------------------
@@ -65,23 +63,24 @@ class Ledger:
     def configure(self, namespace: str, workflow: str, concurrency: Concurrency | None, now: datetime) -> None:
         """Take in how a Workflow limits itself now. Lowering a limit drains, and ends nothing."""
         self._now = now
-        scope = (namespace, workflow)
-        self._live[scope] = concurrency
-        self._set(scope, concurrency)
+        self._scopes.configure((namespace, workflow), concurrency)
+        self._fill()
+
+    def workflow_gone(self, namespace: str, workflow: str) -> None:
+        """Take in that a Workflow was deleted."""
+        self._scopes.gone((namespace, workflow))
+
+    def restore(self, standings: Iterable[Standing], now: datetime) -> None:
+        """Take in how all live runs stand. Nobody is let in before all are known: who holds may come after who waits."""
+        self._now = now
+        for standing in standings:
+            self._take(standing)
         self._fill()
 
     def put(self, standing: Standing, now: datetime) -> None:
         """Take in how a run stands: this replaces all that was known of it."""
         self._now = now
-        known = self._runs.get(standing.uid)
-        if known is None:
-            self._gone(standing.key, but=standing.uid)
-            known = self._runs[standing.uid] = Entry(standing)
-            self._uids[standing.key] = standing.uid
-        elif known.standing.version != standing.version:
-            known.declined.clear()
-        known.standing = standing
-        self._sync(known)
+        self._take(standing)
         self._fill()
 
     def drop(self, key: RunKey, now: datetime) -> None:
@@ -90,6 +89,16 @@ class Ledger:
         self._gone(key)
         self._fill()
 
+    @property
+    def known(self) -> set[RunKey]:
+        """The live runs."""
+        return set(self._uids)
+
+    @property
+    def scopes(self) -> set[Scope]:
+        """The scopes whose limits are known."""
+        return self._scopes.known
+
     # --- passes -----------------------------------------------------------------------------------------------------
 
     def begin(self, standing: Standing, default: Concurrency | None, now: datetime) -> Admission:
@@ -97,10 +106,13 @@ class Ledger:
         known = self._runs.get(standing.uid)
         if known is not None:
             known.asked.clear()
-            known.asked_key = ""
-        self.put(standing, now)
-        entry = self._runs[standing.uid]
-        concurrency = self._concurrency(standing.scope, default)
+            known.writing = False
+            if (standing.uid, None) not in known.granted:
+                known.asked_key = ""
+        self._now = now
+        entry = self._take(standing)
+        concurrency = self._scopes.of(standing, default)
+        self._fill()
         entry.used = set(entry.granted)
         keyed = concurrency is not None and (concurrency.key is not None or concurrency.max_workflows is not None)
         queuing = concurrency.queuing if concurrency is not None else None
@@ -112,7 +124,7 @@ class Ledger:
             call_timeouts={
                 step: timeout
                 for step, place in standing.held.items()
-                if (timeout := self._call_timeout(place.guard)) is not None
+                if (timeout := self.passage.call_timeout(place.guard)) is not None
             },
         )  # fmt: skip
 
@@ -122,6 +134,7 @@ class Ledger:
         entry = self._runs[standing.uid]
         refused: dict[AskedFor, Answer] = {}
         for asked, want in wants.items():
+            entry.declined.discard((standing.uid, asked))
             answer = self._ask_run(entry, want) if isinstance(want, RunWant) else self._ask_attempt(entry, want, now)
             if answer is not None:
                 refused[asked] = answer
@@ -130,39 +143,40 @@ class Ledger:
         self._fill()
         entry.used |= set(entry.granted)
         answers = {asked: refused.get(asked) or self._answer(entry, asked, want, now) for asked, want in wants.items()}
-        for asked, want in wants.items():
+        for asked, want in reversed(list(wants.items())):
             # Whoever came first keeps the place: the queue is full for those who come after.
             if isinstance(want, AttemptWant) and (full := self._overflow(entry, asked, want, answers[asked])):
                 answers[asked] = full
         return answers
 
-    def settle(self, uid: str, now: datetime, *, dropped: bool = False) -> None:
-        """End a pass: what it did not use is free again. `dropped`: it came to nothing, and the next may use it."""
-        self._now = now
+    def writing(self, key: RunKey) -> None:
+        """Take in that a pass begins to write: from now on nobody knows whether what it was granted is in use."""
+        if (entry := self._runs.get(self._uids.get(key, ""))) is not None:
+            entry.writing = True
+
+    def settle(self, uid: str, now: datetime) -> None:
+        """End a pass whose write was carried out, or that had nothing to write: what it did not use is free again."""
         entry = self._runs.get(uid)
         if entry is None:
             return
-        unused = entry.used & set(entry.granted)
-        entry.declined |= set() if dropped else unused
-        for claim in (entry.granted.pop(slot) for slot in unused):
-            if claim.guard is not None:
-                self._guards.withdrawn(claim.guard, claim.at, self._defaults.get(claim.guard))
-        entry.asked.clear()
-        entry.used.clear()
-        entry.asked_key = ""
-        self._sync(entry)
-        self._fill()
+        entry.declined |= entry.used & set(entry.granted)
+        self._close(entry, now)
         if entry.granted:
             self._wake(entry.standing.key)  # granted while the pass was under way, which does not know of it
 
-    def ended(self, call: EndedCall) -> None:
-        """Take in how a call behind a guard has ended, once that is recorded."""
-        how = Call(succeeded=call.succeeded, began=call.began, ended=call.ended)
-        self._guards.ended(call.guard, how, self._defaults.get(call.guard))
+    def fail(self, key: RunKey, now: datetime) -> None:
+        """End a pass that failed. It is repeated, nobody knows how often: what it was granted is for others meanwhile.
 
-    def rejected(self, rejection: Rejection) -> None:
-        """Count a call that was turned away, once that is recorded."""
-        self._guards.rejected(rejection.guard, rejection.reason, self._defaults.get(rejection.guard))
+        Not where it, or one before it, may have written that it uses that.
+        """
+        entry = self._runs.get(self._uids.get(key, ""))
+        if entry is None:
+            return
+        if entry.writing:
+            entry.asked = {slot: claim for slot, claim in entry.asked.items() if slot in entry.granted}
+        else:
+            entry.declined |= set(entry.granted)
+            self._close(entry, now)
 
     def guard_changed(self, guard: GuardKey, now: datetime) -> None:
         """Take in that a breaker or a rate limit may let through more, or that a breaker has opened."""
@@ -174,13 +188,33 @@ class Ledger:
 
     # --- within -----------------------------------------------------------------------------------------------------
 
-    def _concurrency(self, scope: Scope, default: Concurrency | None) -> Concurrency | None:
-        if scope in self._live:
-            return self._live[scope]
-        self._set(scope, default)
-        return default
+    def _take(self, standing: Standing) -> Entry:
+        known = self._runs.get(standing.uid)
+        if known is None:
+            self._gone(standing.key, but=standing.uid)
+            known = self._runs[standing.uid] = Entry(standing)
+            self._uids[standing.key] = standing.uid
+            self._scopes.joined(standing)
+        elif known.standing.version != standing.version:
+            known.declined.clear()
+        known.standing = standing
+        self._sync(known)
+        return known
 
-    def _set(self, scope: Scope, concurrency: Concurrency | None) -> None:
+    def _close(self, entry: Entry, now: datetime) -> None:
+        """Have a run hold and wait for what stands in its status, and for nothing else."""
+        self._now = now
+        entry.asked.clear()
+        entry.used.clear()
+        entry.asked_key = ""
+        entry.writing = False
+        waits = entry.waits()
+        dropped = [slot for slot in entry.granted if slot not in waits]
+        self.passage.withdrawn([entry.granted.pop(slot) for slot in dropped])
+        self._sync(entry)
+        self._fill()
+
+    def _limit(self, scope: Scope, concurrency: Concurrency | None) -> None:
         queuing = concurrency.queuing if concurrency is not None else None
         strategy = queuing.strategy if queuing is not None else QueueStrategy.FIFO
         runs = concurrency.max_workflows if concurrency is not None else None
@@ -194,10 +228,17 @@ class Ledger:
             replaces=concurrency is not None and concurrency.on_conflict is OnConflict.REPLACE,
         )
 
+    def _forget(self, scope: Scope) -> None:
+        self.runs.forget(scope)
+        self.attempts.forget(scope)
+        self._conflicts.forget(scope)
+
     def _ask_run(self, entry: Entry, want: RunWant) -> Answer | None:
         """Have a run wait for its start; returns why it is turned away."""
         standing = entry.standing
-        concurrency = self._concurrency(standing.scope, want.concurrency)
+        concurrency = self._scopes.of(standing, want.concurrency)
+        if not standing.queued and want.key != entry.asked_key:
+            entry.granted.pop((standing.uid, None), None)  # the grant was for another key
         other = self._conflicts.other(standing.scope, want.key, standing.uid)
         new = not standing.queued and (standing.uid, None) not in entry.granted
         if new and other is not None and concurrency is not None:
@@ -223,14 +264,14 @@ class Ledger:
     def _ask_attempt(self, entry: Entry, want: AttemptWant, now: datetime) -> Answer | None:
         """Have an attempt wait for its slot; returns why it is turned away."""
         standing = entry.standing
-        self._concurrency(standing.scope, want.concurrency)
+        self._scopes.of(standing, want.concurrency)
         place = Place(since=want.since, guard=want.guard, urgent=want.step[0] is Deed.UNDO)
         slot = (standing.uid, want.step)
         if want.guard is not None:
-            self._remember(want.guard, want.settings)
+            self.passage.remember(want.guard, want.settings)
             self.attempts.refresh(want.guard)
             if slot not in entry.granted:
-                said = self._verdict(want.guard, now)
+                said = self.passage.verdict(want.guard, now)
                 if isinstance(said, verdict.Refused) and not place.urgent:
                     return Refused(reason=said.reason, message=said.message)
         entry.asked[slot] = attempt_claim(standing, want.step, place)
@@ -238,7 +279,7 @@ class Ledger:
 
     def _overflow(self, entry: Entry, asked: AskedFor, want: AttemptWant, answer: Answer) -> Refused | None:
         """Return why an attempt that has to wait may not: its bulkhead's queue is full (S172)."""
-        settings = self._guards.settings(want.guard, want.settings) if want.guard is not None else None
+        settings = self.passage.settings(want.guard) if want.guard is not None else None
         if want.guard is None or settings is None or settings.bulkhead is None or not isinstance(answer, Blocked):
             return None
         if answer.by is not BlockedBy.BULKHEAD or want.step[0] is Deed.UNDO or want.step in entry.standing.waiting:
@@ -256,7 +297,7 @@ class Ledger:
         if slot in entry.granted:
             if isinstance(want, RunWant):
                 return Granted(key=want.key, group=want.group)
-            return Granted(timeout=self._call_timeout(want.guard))
+            return Granted(timeout=self.passage.call_timeout(want.guard))
         claim = entry.asked[slot]
         if isinstance(want, RunWant):
             first = self._conflicts.ahead(entry.standing.uid)
@@ -270,49 +311,16 @@ class Ledger:
 
     def _blocked(self, claim: Claim, want: AttemptWant, now: datetime) -> Blocked:
         """Return what an attempt waits for: its guard, else a slot."""
-        patience: timedelta | None = None
-        if want.guard is not None:
-            settings = self._guards.settings(want.guard, want.settings)
-            bulkhead = settings.bulkhead if settings is not None else None
-            patience = bulkhead.timeout if bulkhead is not None else None
-            said = self._verdict(want.guard, now)
-            if isinstance(said, verdict.Blocked):
-                return Blocked(by=BlockedBy.RATE_LIMIT, message=said.message, until=said.until, patience=patience)
-            if isinstance(said, verdict.Refused):
-                return Blocked(by=BlockedBy.CIRCUIT_BREAKER, message=said.message, until=said.until)
-            if bulkhead is not None and len(self.attempts.held_at(want.guard)) >= bulkhead.concurrent:
-                return Blocked(
-                    by=BlockedBy.BULKHEAD, message=REASON_TEXT[Reason.BULKHEAD_FULL], patience=patience
-                )  # fmt: skip
+        if want.guard is not None and (blocked := self.passage.blocked(want.guard, now)) is not None:
+            return blocked
         by = self.attempts.blocker(claim) or BlockedBy.MAX_ACTIVITIES
         return Blocked(by=by, message=REASON_TEXT[Reason.AWAITING_SLOT])
 
-    def _call_timeout(self, guard: GuardKey | None) -> timedelta | None:
-        settings = self._guards.settings(guard, self._defaults.get(guard)) if guard is not None else None
-        return settings.breaker.timeout if settings is not None and settings.breaker is not None else None
-
-    def _verdict(self, guard: GuardKey, now: datetime) -> verdict.Verdict:
-        under_way = [claim.at for claim in self.attempts.held_at(guard).values()]
-        return self._guards.verdict(guard, self._defaults.get(guard), now, under_way)
-
     def _has_room(self, guard: GuardKey) -> bool:
-        settings = self._guards.settings(guard, self._defaults.get(guard))
-        bulkhead = settings.bulkhead if settings is not None else None
-        if bulkhead is not None and len(self.attempts.held_at(guard)) >= bulkhead.concurrent:
-            return False
-        return isinstance(self._verdict(guard, self._now), verdict.Pass)
+        return self.passage.has_room(guard, self._now)
 
     def _admitted(self, claim: Claim) -> None:
-        if claim.guard is not None:
-            self._guards.begun(claim.guard, self._now, self._defaults.get(claim.guard))
-
-    def _remember(self, guard: GuardKey, settings: GuardSettings | None) -> None:
-        self._defaults[guard] = settings
-        if len(self._defaults) > _GUARDS:
-            used = {*self.attempts.guards}
-            self._defaults = {
-                known: self._defaults[known] for known in self._defaults if known in used or known == guard
-            }
+        self.passage.begun(claim, self._now)
 
     def _fill(self) -> None:
         """Give out what is free, and have those looked at who got something."""
@@ -324,9 +332,7 @@ class Ledger:
                     self._wake(entry.standing.key)
                 if claim.id[1] is None:
                     self._contend(entry)
-        for guard in self.attempts.changed_guards():
-            running, queued = len(self.attempts.held_at(guard)), len(self.attempts.waiting_at(guard))
-            self._guards.seen(guard, running, queued, self._defaults.get(guard))
+        self.passage.show(self.attempts)
 
     def _sync(self, entry: Entry) -> None:
         """Tell the gates how a run stands."""
@@ -334,9 +340,7 @@ class Ledger:
         held = entry.held()
         self._contend(entry)
         for begun in [slot for slot in entry.granted if slot in held]:
-            claim = entry.granted.pop(begun)
-            if claim.guard is not None:
-                self._guards.moved(claim.guard, claim.at, self._now, self._defaults.get(claim.guard))
+            self.passage.recorded(entry.granted.pop(begun), self._now)
         holds = {**entry.granted, **held}
         waits = {**entry.waits(), **entry.asked}
         claims = {slot: claim for slot, claim in waits.items() if slot not in holds}
@@ -353,7 +357,9 @@ class Ledger:
 
     def _contend(self, entry: Entry) -> None:
         """Have the run take its place among those of its key; who is next may have changed."""
-        for other in self._conflicts.put(entry.contender()):
+        contender = entry.contender()
+        changed = self._conflicts.put(contender) if contender is not None else self._conflicts.drop(entry.standing.uid)
+        for other in changed:
             self._sync(self._runs[other])
 
     def _gate(self, slot: SlotId) -> Gate:
@@ -365,6 +371,7 @@ class Ledger:
             return
         entry = self._runs.pop(uid)
         del self._uids[key]
+        self._scopes.left(entry.standing)
         for slot in entry.mine:
             self._gate(slot).release(slot)
             self._gate(slot).leave(slot)

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from itertools import count
+from typing import Any, Final, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
 Rank = tuple[Any, ...]
 """Compared with others of its ranking; smaller comes first."""
+
+_SLACK: Final = 64
+"""So many old entries are no matter, however few count."""
 
 
 class Ranking(Generic[Key]):
@@ -18,9 +22,14 @@ class Ranking(Generic[Key]):
 
     def __init__(self, rank_of: Callable[[Key], Rank | None]) -> None:
         self._rank_of = rank_of
-        self._heap: list[tuple[Rank, Key]] = []
+        self._heap: list[tuple[Rank, int, Key]] = []
+        """With a number that is nobody else's: an old entry may have the rank of another key, and keys do not compare."""
+        self._numbers = count()
         self._entered: dict[Key, Rank] = {}
         """The one entry of each key that counts; others in the heap are old."""
+
+    def __bool__(self) -> bool:
+        return bool(self._entered)
 
     def touch(self, key: Key) -> None:
         """Say that a key's rank may have become better. One that became worse is found out by itself."""
@@ -29,12 +38,15 @@ class Ranking(Generic[Key]):
             self._entered.pop(key, None)
         elif self._entered.get(key) != rank:
             self._entered[key] = rank
-            heapq.heappush(self._heap, (rank, key))
+            heapq.heappush(self._heap, (rank, next(self._numbers), key))
+            if len(self._heap) > _SLACK + 2 * len(self._entered):
+                self._heap = [(known, next(self._numbers), entered) for entered, known in self._entered.items()]
+                heapq.heapify(self._heap)
 
     def first(self) -> Key | None:
         """Return the key with the smallest rank."""
         while self._heap:
-            rank, key = self._heap[0]
+            rank, _, key = self._heap[0]
             if self._entered.get(key) != rank:
                 heapq.heappop(self._heap)
                 continue
@@ -45,7 +57,7 @@ class Ranking(Generic[Key]):
                 heapq.heappop(self._heap)
                 del self._entered[key]
             else:
-                heapq.heapreplace(self._heap, (now, key))
+                heapq.heapreplace(self._heap, (now, next(self._numbers), key))
                 self._entered[key] = now
         return None
 
@@ -59,12 +71,18 @@ class Line(Generic[Key]):
         self._orders: dict[Key, tuple[str, Rank]] = {}
         self._groups: dict[str, list[tuple[Rank, Key]]] = {}
         self._ranking: Ranking[str] = Ranking(self._rank_of)
+        self._left = 0
+        """How many have left since the heaps were made."""
 
     def __len__(self) -> int:
         return len(self._orders)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._orders
+
+    def has(self, group: str) -> bool:
+        """Tell whether anybody of a group waits here."""
+        return group in self._groups
 
     def add(self, key: Key, group: str, order: Rank) -> None:
         """Have somebody wait; whoever waits already is put in anew."""
@@ -75,8 +93,12 @@ class Line(Generic[Key]):
 
     def remove(self, key: Key) -> None:
         """Somebody waits no longer."""
-        if (known := self._orders.pop(key, None)) is not None:
-            self._ranking.touch(known[0])
+        if (known := self._orders.pop(key, None)) is None:
+            return
+        self._left += 1
+        if self._left > _SLACK + len(self._orders):
+            self._rebuild()
+        self._ranking.touch(known[0])
 
     def touch(self, group: str) -> None:
         """Say that the load of a group may have become smaller."""
@@ -89,6 +111,15 @@ class Line(Generic[Key]):
             return None
         order, key = self._groups[group][0]
         return (order[0], *self._load(group), *order[1:]), key
+
+    def _rebuild(self) -> None:
+        """Forget those who left from the middle: behind one who waits for long they would pile up."""
+        self._left = 0
+        self._groups = {}
+        for key, (group, order) in self._orders.items():
+            self._groups.setdefault(group, []).append((order, key))
+        for heap in self._groups.values():
+            heapq.heapify(heap)
 
     def _rank_of(self, group: str) -> Rank | None:
         heap = self._groups.get(group)

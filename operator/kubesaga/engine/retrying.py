@@ -90,8 +90,8 @@ def start_due(draft: Draft) -> None:
         status = draft.of(step)
         due = status.next_attempt_time
         again = status.phase is ActivityPhase.RETRYING and due is not None and draft.now >= due
-        if status.phase is ActivityPhase.QUEUED and status.attempt is None:
-            begin(draft, step)
+        if status.phase is ActivityPhase.QUEUED and due is None:
+            begin(draft, step)  # the first attempt; or the first since a WorkflowAction had an undo done anew
         elif (again or status.phase is ActivityPhase.QUEUED) and enters(draft, step, status.input):
             _start_again(draft, step)
 
@@ -111,7 +111,7 @@ def leave_queue(draft: Draft) -> None:
     for step in draft.active():
         status = draft.of(step)
         if status.phase is ActivityPhase.QUEUED:
-            before = ActivityPhase.PENDING if status.attempt is None else ActivityPhase.RETRYING
+            before = ActivityPhase.PENDING if status.next_attempt_time is None else ActivityPhase.RETRYING
             draft.move(step, before, queued_time=None, guard=None, reason=None, message=None)
 
 

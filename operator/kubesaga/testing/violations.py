@@ -40,7 +40,7 @@ class History(Protocol):
 
 
 _NEEDS: Final = {"pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label")}
-_UNENDED: Final = ("Pending", "Running", "Retrying")
+_UNENDED: Final = ("Pending", "Queued", "Running", "Retrying")
 _UNDOABLE: Final = ("reserve", "pack", "label")
 
 
@@ -159,7 +159,8 @@ def _reaches(was: ActivityPhase, now: ActivityPhase) -> bool:
 def _undo_moves(uid: str, name: str, before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     was = ActivityPhase(before.get("compensation", {}).get("phase", "Pending"))
     phase = ActivityPhase(now.get("compensation", {}).get("phase", "Pending"))
-    retried = phase is ActivityPhase.RUNNING and ActivityPhase.PENDING in UNDO_MOVES[was]
+    begins = phase in (ActivityPhase.RUNNING, ActivityPhase.QUEUED)
+    retried = begins and ActivityPhase.PENDING in UNDO_MOVES[was]
     if was is not phase and phase not in UNDO_MOVES[was] and not retried:
         return [f"I2: {uid} the undo of {name} moves from {was} to {phase}"]
     if before.get("completionOrder") not in (None, now.get("completionOrder")):

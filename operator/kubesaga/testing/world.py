@@ -20,8 +20,10 @@ from kubesaga.api.reasons import Reason
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.guards import Guards
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
+from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import Loaded, Loader, run_of
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
@@ -59,6 +61,7 @@ WORKFLOW: dict[str, Any] = {
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "reserve": (), "pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label"), "audit": (),
 }  # fmt: skip
+_METADATA: Final = {"namespace": "shop", "name": "order"}
 _PART: Final = {Deed.UNDO: "compensation", Deed.FALLBACK: "fallback"}
 
 
@@ -79,10 +82,13 @@ class World:
     """One history."""
 
     def __init__(
-        self, chance: random.Random, *, broken: str = "", runs: int = 2, limits: OperatorLimits | None = None
-    ) -> None:
+        self, chance: random.Random, *, broken: str = "", runs: int = 2, limits: OperatorLimits | None = None,
+        workflow: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """`limits`: the operator's. `workflow`: what its spec has besides WORKFLOW."""
         self.chance = chance
         self.limits = limits
+        self.workflow = {**WORKFLOW, **(workflow or {})}
         self.broken = broken
         self.faults: Counter[str] = Counter()
         self.found: list[str] = []
@@ -254,8 +260,9 @@ class World:
         kind = _StaleRecords if self.broken == _Broken.STALE else KubeRecords
         self.records = kind(self.api)  # type: ignore[arg-type]  # it has what records call
         self.ledger = open_ledger(self._pending.add, self.limits)
+        self.live = LiveLimits(self.ledger, Guards(None, self.clock, on_change=lambda _key: None), self.clock)
         executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
-        definitions = Definitions(_workflow, self._revisions, PathEvaluator())
+        definitions = Definitions(self._read_workflow, self._revisions, PathEvaluator())
         loader = Loader(
             self.records, definitions, executors, self.actions, namespace_ending=_never, worker=f"life-{self._lives}",
             limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
@@ -267,11 +274,20 @@ class World:
             loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
             evaluator=PathEvaluator(), ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
-        for key, body in self.api.objects.items():
-            if (standing := standing_of(run_of(key, merged(body, {}))[0])) is not None:
-                self.ledger.put(standing, self.clock.now())
+        self.live.workflow({"metadata": _METADATA, "spec": self.workflow})
+        runs = [run_of(key, merged(body, {}))[0] for key, body in self.api.objects.items()]
+        standings = [standing for run in runs if (standing := standing_of(run)) is not None]
+        self.ledger.restore(standings, self.clock.now())
         for body in list(self.api.objects.values()):
             self.tell({**body, "metadata": dict(body["metadata"])})
+
+    def change_workflow(self, **spec: Any) -> None:
+        """Somebody edits the Workflow; the operator is told."""
+        self.workflow = {**self.workflow, **spec}
+        self.live.workflow({"metadata": _METADATA, "spec": self.workflow})
+
+    async def _read_workflow(self, namespace: str, name: str) -> dict[str, Any]:  # noqa: ARG002 - there is only one
+        return self.workflow
 
     def _fault(self, moment: str) -> None:
         """Make a write or a deed fail, now and then, before or after it was carried out."""
@@ -383,7 +399,3 @@ def _metrics() -> Metrics:
 async def _never(_: str) -> bool:
     """Tell that the namespace is not being deleted."""
     return False
-
-
-async def _workflow(namespace: str, name: str) -> dict[str, Any]:  # noqa: ARG001 - there is only one
-    return WORKFLOW
