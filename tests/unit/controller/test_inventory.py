@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from kubesaga.api.fields import format_time
+from kubesaga.controller.guards import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_records import KubeRecords
+from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.engine.attempt import RunKey
 from kubesaga.testing.clock import START, FakeClock
 from kubesaga.testing.unguarded import open_ledger
@@ -49,7 +51,8 @@ async def test_nobody_is_let_in_before_all_who_hold_are_known() -> None:
     added: list[RunKey] = []
     ledger = open_ledger(woken.append)
     clock: Any = FakeClock()
-    inventory = Inventory(cluster, KubeRecords(cluster), ledger, namespaces=(), clock=clock)
+    limits = LiveLimits(ledger, Guards(None, clock, on_change=lambda _key: None), clock)
+    inventory = Inventory(cluster, KubeRecords(cluster), ledger, limits, namespaces=(), catalogue="", clock=clock)
     assert await inventory.take(added.append) == 3
     assert ([key.name for key in added], woken) == (["a", "x", "z"], [])
     assert (list(ledger.runs.holders), list(ledger.runs.waiting)) == ([("uid-z", None)], [("uid-a", None)])

@@ -458,7 +458,7 @@ class _CountsTheRecordedAlone(Ledger):
     def _has_room(self, guard: GuardKey) -> bool:
         granted = {slot for entry in self._runs.values() for slot in entry.granted}
         held = [slot for slot in self.attempts.held_at(guard) if slot not in granted]
-        settings = self._guards.settings(guard, None)
+        settings = self.passage.settings(guard)
         return settings is None or settings.bulkhead is None or len(held) < settings.bulkhead.concurrent
 
 
