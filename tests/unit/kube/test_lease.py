@@ -464,6 +464,21 @@ async def test_who_is_stopped_after_taking_it_without_an_answer_looks_whose_it_i
     assert (spec(server)["holderIdentity"], candidate.valid_for()) == (expected, 0.0)
 
 
+async def test_who_is_stopped_in_the_middle_of_taking_it_in_vain_leaves_it_as_it_was(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    await server.put("leases", lease("late"))
+    server.fail("PATCH", "hang")
+    timing = LeaseTiming(duration=0.6, renew_deadline=0.4, retry_period=0.01)
+    candidate = elector(client, clock, timing=timing)
+    taking = asyncio.create_task(candidate.acquire())
+    await until(lambda: server.requests and server.requests[-1].method == "PATCH")
+    taking.cancel()
+    await asyncio.wait({taking})
+    await candidate.release()
+    assert (spec(server)["holderIdentity"], candidate.valid_for()) == ("late", 0.0)
+
+
 async def test_a_candidate_that_only_waited_asks_nothing_when_it_is_stopped(
     server: ApiServer, client: KubeClient, clock: Clock
 ) -> None:
@@ -499,13 +514,13 @@ FORBIDDEN = (403, {"kind": "Status", "reason": "Forbidden", "code": 403, "messag
 @pytest.mark.parametrize(
     ("record", "method", "faults", "looks", "told"),
     [
-        pytest.param("other", "GET", [], 30, None, id="waiting for another is no trouble"),
-        pytest.param("", "GET", [FORBIDDEN] * 7, 7, None, id="nor is a server that refuses for a while"),
-        pytest.param("", "GET", [FORBIDDEN] * 9, 9, "not you", id="one that refuses for longer than the duration is"),
-        pytest.param("", "PATCH", [FORBIDDEN] * 10, 10, "not you", id="and so is a Lease that can only be read"),
-        pytest.param("", "GET", ["refuse"] * 9, 9, "get leases", id="or a server that is not reached"),
+        pytest.param(lease("other", leaseDurationSeconds=3600), "GET", [], 30, None, id="waiting for another is no trouble"),
+        pytest.param(lease(""), "GET", [FORBIDDEN] * 7, 7, None, id="nor is a server that refuses for a while"),
+        pytest.param(lease(""), "GET", [FORBIDDEN] * 9, 9, "not you", id="one that refuses for longer than the duration is"),
+        pytest.param(lease(""), "PATCH", [FORBIDDEN] * 10, 10, "not you", id="and so is a Lease that can only be read"),
+        pytest.param(lease(""), "GET", ["refuse"] * 18, 9, "get leases", id="or a server that is not reached, twice a look"),
         pytest.param(
-            "other", "GET", [FORBIDDEN] * 6 + [(200, lease("other"))] + [FORBIDDEN] * 6, 13, None,
+            lease("other"), "GET", [FORBIDDEN] * 6 + [(200, lease("other"))] + [FORBIDDEN] * 6, 13, None,
             id="only failures in a row count",
         ),
     ],
@@ -514,13 +529,13 @@ async def test_what_keeps_it_from_the_lease(
     server: ApiServer,
     client: KubeClient,
     clock: Clock,
-    record: str,
+    record: dict[str, Any],
     method: str,
     faults: list[Any],
     looks: int,
     told: str | None,
 ) -> None:
-    await server.put("leases", lease(record))
+    await server.put("leases", record)
     server.fail(method, *faults)
     candidate = elector(client, clock, sleep=Story(clock, *[None] * (looks - 1)).sleep)
     with pytest.raises(Enough):

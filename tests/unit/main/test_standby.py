@@ -43,7 +43,7 @@ class Operator:
 
     async def wait_for(self, path: str, expected: tuple[int, str]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while (found := await self.get(path)) != expected:  # noqa: ASYNC110 - another process has no event to wait for
+            while (found := await self.get(path)) != expected:
                 await asyncio.sleep(0.05)
         assert found == expected
 
