@@ -14,7 +14,7 @@ class Clock(Protocol):
         """Return the time of day, aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
+        """Return seconds that never go back, those in which the machine slept included."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -17,21 +17,27 @@ from typing import Any
 
 from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Outcome, Unknown
-from kubesaga.executors.in_process import output_outcome, shortened
+from kubesaga.executors.in_process import MayBegin, output_outcome, shortened
 from kubesaga.executors.registry import Context, Handler, NotRetryable
 
 logger = logging.getLogger("kubesaga.activity_executor")
 
-OnEnd = Callable[["HandlerCall", Outcome], object]
+OnEnd = Callable[["HandlerCall", Outcome | None], object]
 
 
 class HandlerCall:
-    """A handler with what it is given. `on_end` is called once, in the handler's thread."""
+    """A handler with what it is given. `on_end` is called once, in the handler's thread.
 
-    def __init__(self, handler: Handler, attempt: Attempt, *, max_output_bytes: int, on_end: OnEnd) -> None:
+    There, at the last moment, `may_begin` is asked; where it says no, the handler is not called, and there is no outcome.
+    """
+
+    def __init__(
+        self, handler: Handler, attempt: Attempt, *, max_output_bytes: int, may_begin: MayBegin, on_end: OnEnd
+    ) -> None:
         self._handler = handler
         self._attempt = attempt
         self._max_output_bytes = max_output_bytes
+        self._may_begin = may_begin
         self._on_end = on_end
         self._lock = Lock()
         self._lane: object = None
@@ -85,16 +91,22 @@ class HandlerCall:
     async def _run_async(self) -> None:
         self._on_end(self, await self._outcome_async())
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> Outcome | None:
         try:
-            result = self._handler.function(*self._arguments())
+            arguments = self._arguments()
+            if not self._may_begin():
+                return None
+            result = self._handler.function(*arguments)
             return self._checked(result)
         except BaseException as error:  # noqa: BLE001 - SystemExit in a handler is its failure, never the operator's end
             return self._failed(error)
 
-    async def _outcome_async(self) -> Outcome:
+    async def _outcome_async(self) -> Outcome | None:
         try:
-            result = await self._handler.function(*self._arguments())
+            arguments = self._arguments()
+            if not self._may_begin():
+                return None
+            result = await self._handler.function(*arguments)
             return self._checked(result)
         except asyncio.CancelledError as error:
             if not self._stopping:

@@ -21,7 +21,7 @@ from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Out
 from kubesaga.executors.base import Wake
 from kubesaga.executors.handler_call import HandlerCall
 from kubesaga.executors.handler_lanes import LAST_WORDS, LoopLane, ThreadLane, post
-from kubesaga.executors.in_process import AttemptTable, shortened
+from kubesaga.executors.in_process import AttemptTable, MayBegin, always, shortened
 from kubesaga.executors.registry import Registry
 
 logger = logging.getLogger("kubesaga.activity_executor")
@@ -48,6 +48,7 @@ class HandlerExecutor:
         max_output_bytes: int = 65536,
         grace: float = 5.0,
         unresponsive_after: float = 5.0,
+        may_begin: MayBegin = always,
     ) -> None:
         self._registry = registry
         self._table = AttemptTable(wake)
@@ -56,6 +57,7 @@ class HandlerExecutor:
         self._max_output_bytes = max_output_bytes
         self._grace = grace
         self._unresponsive_after = unresponsive_after
+        self._may_begin = may_begin
         self._threads = ThreadLane(threads, on_begin=lambda call: self._table.run(call.attempt))
         self._calls: dict[AttemptId, HandlerCall] = {}
         self._stopping: dict[AttemptId, asyncio.TimerHandle] = {}
@@ -86,6 +88,7 @@ class HandlerExecutor:
             handler,
             attempt,
             max_output_bytes=self._max_output_bytes,
+            may_begin=self._may_begin,
             on_end=lambda call, outcome: post(loop, partial(self._ended, call, outcome)),
         )
         self._calls[attempt.id] = call
@@ -156,9 +159,12 @@ class HandlerExecutor:
             self._lanes[call] = self._lane
             self._emptied.clear()
 
-    def _ended(self, call: HandlerCall, outcome: Outcome) -> None:
+    def _ended(self, call: HandlerCall, outcome: Outcome | None) -> None:
         if self._calls.get(call.attempt) is call:  # else it was released, and a new start may have come after
-            self._table.end(call.attempt, outcome)
+            if outcome is None:
+                self._table.put_off(call.attempt)
+            else:
+                self._table.end(call.attempt, outcome)
             self._let_go(call.attempt)
         self._leave_lane(call)
 

@@ -34,7 +34,7 @@ from kubesaga.executors.http_messages import (
     request_of,
     retry_after,
 )
-from kubesaga.executors.in_process import AttemptTable, shortened
+from kubesaga.executors.in_process import AttemptTable, MayBegin, always, shortened
 from kubesaga.settings import Settings
 
 logger = logging.getLogger("kubesaga.activity_executor")
@@ -50,10 +50,11 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 class HttpExecutor:
     """Carries out `http` attempts. To be used in one event loop, and closed."""
 
-    def __init__(self, guard: EgressGuard, wake: Wake, settings: Settings) -> None:
+    def __init__(self, guard: EgressGuard, wake: Wake, settings: Settings, *, may_begin: MayBegin = always) -> None:
         self._guard = guard
         self._timeout = settings.http_timeout
         self._max_output_bytes = settings.max_output_bytes
+        self._tracing = _asking(may_begin)
         self._table = AttemptTable(wake)
         self._tasks: dict[AttemptId, asyncio.Task[None]] = {}
 
@@ -92,8 +93,11 @@ class HttpExecutor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, attempt: Attempt) -> None:
+        outcome: Outcome | None
         try:
             outcome = await self._within_time(attempt)
+        except _NotBegun:
+            outcome = None
         except Exception as error:
             logger.exception("The http activity %s of run %s failed", attempt.id.activity, attempt.run)
             outcome = Failed(
@@ -103,7 +107,10 @@ class HttpExecutor:
             outcome = replace(outcome, in_doubt=False)
         if self._tasks.get(attempt.id) is asyncio.current_task():
             del self._tasks[attempt.id]
-            self._table.end(attempt.id, outcome)
+            if outcome is None:
+                self._table.put_off(attempt.id)
+            else:
+                self._table.end(attempt.id, outcome)
 
     async def _within_time(self, attempt: Attempt) -> Outcome:
         request = request_of(attempt)
@@ -153,6 +160,7 @@ class HttpExecutor:
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
             middlewares=(_once,),
+            trace_configs=[self._tracing],
         ) as session:
             try:
                 async with session.request(
@@ -225,6 +233,22 @@ class _NoAnswer(Exception):
     def __init__(self, cause: aiohttp.ClientError) -> None:
         self.cause = cause
         super().__init__()
+
+
+class _NotBegun(Exception):
+    """The request, or the next one after a redirect, was not sent: we may not begin anything any more."""
+
+
+def _asking(may_begin: MayBegin) -> aiohttp.TraceConfig:
+    """Return what asks before each request, when its connection is there and its first byte is about to be written."""
+
+    async def ask(*_: object) -> None:
+        if not may_begin():
+            raise _NotBegun
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(ask)
+    return tracing
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

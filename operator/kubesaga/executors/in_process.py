@@ -7,9 +7,10 @@ their outcome unknown; within one life of the operator this table is what makes 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,8 +22,20 @@ MAX_DEPTH: Final = 100
 """How many levels of objects and arrays an output may have."""
 MAX_MESSAGE_BYTES: Final = 1024
 
+PUT_OFF: Final = 1.0
+"""Seconds after which a run whose attempt was put off is looked at again."""
+
+MayBegin = Callable[[], bool]
+"""Asked, in any thread, just before something with an effect begins: is it still certain that we lead? If not, another
+operator begins it under the same idempotency key."""
+
 _INT64: Final = range(-(2**63), 2**63)
 _NOTHING: Final[Mapping[AttemptId, Observation]] = MappingProxyType({})
+
+
+def always() -> bool:
+    """Allow everything, where nobody else could be at work on the same runs."""
+    return True
 
 
 class AttemptTable:
@@ -62,6 +75,13 @@ class AttemptTable:
         if self.is_live(attempt):
             self._record(attempt, Observation(stage=Stage.ENDED, outcome=outcome, held=True))
             self._wake(self._runs[attempt])
+
+    def put_off(self, attempt: AttemptId) -> None:
+        """Let go of an attempt that was not allowed to begin; should we lead after all, a later pass starts it anew."""
+        run = self._runs.get(attempt)
+        if run is not None and self.is_live(attempt):
+            self.forget(attempt)
+            asyncio.get_running_loop().call_later(PUT_OFF, self._wake, run)
 
     def forget(self, attempt: AttemptId) -> None:
         """Let go of an attempt; one that is not there is no error."""

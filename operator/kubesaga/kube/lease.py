@@ -16,6 +16,7 @@ still live, sees another acquireTime in the record at its next renewal, and stop
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -52,7 +53,10 @@ class LeaseTiming:
 
 
 class Elector:
-    """One candidate. `acquire`, then `run` until `on_lost` is called or the task is cancelled, then `release`."""
+    """One candidate. `acquire`, then `run` until `on_lost` is called or the task is cancelled; `release` in the end.
+
+    That is also for who was cancelled in `acquire`: the write that takes the Lease may have been on its way.
+    """
 
     def __init__(
         self,
@@ -82,10 +86,19 @@ class Elector:
         self._version = ""
         self._acquire_time = ""
         self._seen: tuple[Any, float] = (None, 0.0)
+        self._taking: asyncio.Task[bool] | None = None
+        """The last write that takes the Lease: under way, answered or failed."""
+        self._failing: tuple[float, str] | None = None
+        """Since when each step has failed, and how the last one did."""
 
     def valid_for(self) -> float:
         """Return for how many seconds it is still certain that nobody else holds the Lease; 0 if it is not."""
         return max(0.0, self._renewed_at + self._timing.renew_deadline - self._clock())
+
+    def trouble(self) -> str | None:
+        """Return the error of the last try, where all tries of a whole lease duration have failed; else None."""
+        since, told = self._failing or (math.inf, "")
+        return told if self._clock() - since > self._timing.duration else None
 
     async def acquire(self) -> None:
         """Return when the Lease is ours. Waits for ever; what stands in the way is logged."""
@@ -110,9 +123,16 @@ class Elector:
         self._on_lost()
 
     async def release(self) -> None:
-        """Let the next candidate in at once. Does nothing if it is not certain that the Lease is ours."""
+        """Let the next candidate in at once. Does nothing if the Lease is not ours, or was never.
+
+        A write that takes it is carried out also when we are told to stop meanwhile: it is waited for, some seconds at
+        most. Where its answer was lost, the record says whether it has taken it.
+        """
+        in_doubt = await self._taking_is_in_doubt()
+        if in_doubt:
+            self._version = ""
         held, self._renewed_at = self.valid_for() > 0, -math.inf
-        if held:
+        if held or in_doubt:
             try:
                 await self._let_go()
             except ApiError as error:
@@ -121,12 +141,15 @@ class Elector:
     async def _try(self, step: Callable[[], Awaitable[bool]]) -> bool:
         """Do one step; an error of the API server is a step that did not succeed, and the next one reads first."""
         try:
-            return await step()
+            done = await step()
         except ApiError as error:
             level = logging.INFO if isinstance(error, (Conflict, AlreadyExists, NotFound)) else logging.WARNING
             _log.log(level, "the Lease %s/%s: %s", self._namespace, self._name, error)
             self._version = ""
+            self._failing = (self._failing[0] if self._failing else self._clock(), str(error))
             return False
+        self._failing = None
+        return done
 
     async def _attempt(self) -> bool:
         """Take the Lease if nobody holds it."""
@@ -171,7 +194,14 @@ class Elector:
         return await self._take(create)
 
     async def _take(self, write: Callable[[dict[str, Any]], Awaitable[Object]]) -> bool:
+        """Take it by a write that nobody cuts off: the server would carry it out all the same. `release` waits for it."""
+        self._taking = asyncio.create_task(self._taken(write))
+        await asyncio.wait({self._taking})
+        return self._taking.result()
+
+    async def _taken(self, write: Callable[[dict[str, Any]], Awaitable[Object]]) -> bool:
         started, moment = self._clock(), self._stamp()
+        self._acquire_time = moment  # before it is sent: where the answer is lost, the record is known by it
         record = await write(
             {
                 "holderIdentity": self._identity,
@@ -181,7 +211,6 @@ class Elector:
             }
         )
         self._version = record["metadata"]["resourceVersion"]
-        self._acquire_time = moment
         self._renewed_at = started
         return True
 
@@ -224,6 +253,13 @@ class Elector:
         if self._is_ours(record):
             self._version = record["metadata"]["resourceVersion"]
             await self._write(spec)
+
+    async def _taking_is_in_doubt(self) -> bool:
+        """Wait for a write that takes the Lease; tell whether the last one may have taken it without an answer."""
+        if self._taking is None:
+            return False
+        await asyncio.wait({self._taking})
+        return self._taking.cancelled() or self._taking.exception() is not None
 
     def _is_ours(self, record: Object) -> bool:
         spec = record.get("spec") or {}

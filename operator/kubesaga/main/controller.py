@@ -129,9 +129,10 @@ async def run_controller(settings: Settings, *, kubeconfig: str | None = None, c
         stack.push_async_callback(probes.close)
         _log.info("kubesaga %s serves /metrics, /healthz and /readyz on port %d", __version__, port)
         elector = _elector(base)
+        base.ready["lease"] = elector.trouble
+        stack.push_async_callback(elector.release)
         try:
             await elector.acquire()
-            stack.push_async_callback(elector.release)
             metrics.plain_gauge(
                 "kubesaga_leader", "1 while this replica leads.", lambda: float(elector.valid_for() > 0)
             )
@@ -194,7 +195,9 @@ async def _lead(base: Base, elector: Elector) -> None:
         )  # fmt: skip
         stack.push_async_callback(poster.close)
         pods = pod_informers(base, client)
-        in_process, executors = await make_executors(base, client, pods, wake=lambda key: runs.add(key))
+        in_process, executors = await make_executors(
+            base, client, pods, wake=lambda key: runs.add(key), may_begin=lambda: elector.valid_for() > 0
+        )
         stack.push_async_callback(close_all, in_process)
         admission = make_admission(base, client, records, poster, wake=lambda key: runs.add(key))
         stack.push_async_callback(admission.guards.close)

@@ -55,9 +55,12 @@ def pod_informers(base: Base, client: KubeClient) -> Informers:
 
 
 async def make_executors(
-    base: Base, client: KubeClient, pods: Informers, wake: Wake
+    base: Base, client: KubeClient, pods: Informers, wake: Wake, *, may_begin: Callable[[], bool]
 ) -> tuple[list[HandlerExecutor | HttpExecutor], dict[Kind, Executor]]:
-    """Return the executors that must be closed, and all of them by kind."""
+    """Return the executors that must be closed, and all of them by kind.
+
+    Those that work in this process ask `may_begin` just before each call or request; the API server's client is fenced.
+    """
     settings = base.settings
     guard = EgressGuard(
         EgressPolicy(settings.egress_allow, api_server=[*await api_server_addresses(client), *kubernetes_service()]),
@@ -66,9 +69,9 @@ async def make_executors(
     )
     handlers = HandlerExecutor(
         registered_handlers, wake, monotonic=base.clock.monotonic, threads=settings.handler_threads,
-        max_output_bytes=settings.max_output_bytes,
+        max_output_bytes=settings.max_output_bytes, may_begin=may_begin,
     )  # fmt: skip
-    http = HttpExecutor(guard, wake, settings)
+    http = HttpExecutor(guard, wake, settings, may_begin=may_begin)
     pod = PodExecutor(
         client, pods, wake, defaults=pod_defaults_of(settings),
         max_output_bytes=settings.max_output_bytes,

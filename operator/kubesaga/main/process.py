@@ -25,8 +25,12 @@ class SystemClock:
         return datetime.now(UTC)  # noqa: TID251 - this is the one place that reads it
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
+        """Return seconds that never go back. Those in which the machine slept count, where the system tells them (Linux).
+
+        Others go on meanwhile: a leader that did not count them would trust in its Lease when it is another's.
+        """
+        since_boot = getattr(time, "CLOCK_BOOTTIME", None)
+        return time.monotonic() if since_boot is None else time.clock_gettime(since_boot)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

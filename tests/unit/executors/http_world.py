@@ -15,6 +15,7 @@ from kubesaga.engine.attempt import Attempt, AttemptId, Outcome, RunKey, Stage
 from kubesaga.executors.egress import EgressGuard
 from kubesaga.executors.egress_policy import EgressPolicy
 from kubesaga.executors.http import HttpExecutor
+from kubesaga.executors.in_process import always
 from kubesaga.settings import Settings
 
 RUN = RunKey(namespace="support", name="ticket-1")
@@ -103,13 +104,15 @@ def attempt_of(request: dict[str, Any], number: int = 1, **activity: Any) -> Att
 class World:
     """An executor whose guard lets it reach what the test allows."""
 
-    def __init__(self, *allow: str, names: Names | None = None, **settings: Any) -> None:
+    def __init__(
+        self, *allow: str, names: Names | None = None, may_begin: Callable[[], bool] = always, **settings: Any
+    ) -> None:
         self.names = names or Names()
         guard = EgressGuard(EgressPolicy(allow), self.names)
         self.woken: list[RunKey] = []
         self.changed = asyncio.Event()
         chosen: dict[str, Any] = {"max_output_bytes": LIMIT, "http_timeout": SOON} | settings
-        self.executor = HttpExecutor(guard, self.wake, Settings(**chosen))
+        self.executor = HttpExecutor(guard, self.wake, Settings(**chosen), may_begin=may_begin)
 
     def wake(self, run: RunKey) -> None:
         self.woken.append(run)

@@ -19,8 +19,9 @@ from typing import Any, Literal
 from aiohttp import web
 
 Object = dict[str, Any]
-Fault = Literal["refuse", "lose", "hang"]
-"""refuse: cut the connection before anything is done; lose: do it, then cut; hang: never answer."""
+Fault = Literal["refuse", "lose", "hang", "hold"]
+"""refuse: cut the connection before anything is done; lose: do it, then cut; hang: never answer; hold: do it when `go_on`
+is set, though the client may have left."""
 
 _PATH = re.compile(
     r"^/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[^/]+)"
@@ -60,6 +61,8 @@ class ApiServer:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _stop: int = 0
     watching: int = 0
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    _held: asyncio.Future[web.StreamResponse] | None = None
 
     # What a test does to it.
 
@@ -67,6 +70,10 @@ class ApiServer:
         """Let the next requests of this method ("WATCH" for watches) meet these faults or answers, one each."""
         for fault in faults:
             self._faults.append((method, fault if isinstance(fault, str) else (*fault, {})[:3]))
+
+    def forgive(self) -> None:
+        """Take back all faults that no request has met."""
+        self._faults.clear()
 
     async def put(self, plural: str, obj: Object, *, event: bool = True) -> Object:
         """Store an object as another client would; `event=False` only changes the data, no watch hears of it."""
@@ -118,6 +125,9 @@ class ApiServer:
             self._faults.remove(fault)
             if fault[1] == "hang":
                 await asyncio.sleep(3600)
+            if fault[1] == "hold":
+                self._held = asyncio.ensure_future(self._answer_later(request, method, body))
+                return await asyncio.shield(self._held)
             if fault[1] == "lose":
                 await self._answer(request, method, body)
             if isinstance(fault[1], str):
@@ -125,6 +135,10 @@ class ApiServer:
                 request.transport.abort()
                 raise asyncio.CancelledError
             return _reply(*fault[1])
+        return await self._answer(request, method, body)
+
+    async def _answer_later(self, request: web.Request, method: str, body: bytes) -> web.StreamResponse:
+        await self.go_on.wait()
         return await self._answer(request, method, body)
 
     async def _answer(self, request: web.Request, method: str, body: bytes) -> web.StreamResponse:

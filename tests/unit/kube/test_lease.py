@@ -411,6 +411,86 @@ async def test_after_a_renewal_that_was_cut_off(
     assert spec(server)["holderIdentity"] == expected
 
 
+@pytest.mark.parametrize(
+    ("record", "method"),
+    [
+        pytest.param(lease(""), "PATCH", id="one that is there"),
+        pytest.param(None, "POST", id="one that is made"),
+    ],
+)
+async def test_who_is_stopped_in_the_middle_of_taking_it_gives_it_back(
+    server: ApiServer, client: KubeClient, clock: Clock, record: dict[str, Any] | None, method: str
+) -> None:
+    """The server does what it was asked for, also when nobody waits for its answer any more."""
+    if record is not None:
+        await server.put("leases", record)
+    server.fail(method, "hold")
+    candidate = elector(client, clock)
+    taking = asyncio.create_task(candidate.acquire())
+    await until(lambda: any(request.method == method for request in server.requests))
+    taking.cancel()
+    await asyncio.wait({taking})
+    assert taking.cancelled()
+    release = asyncio.create_task(candidate.release())
+    server.go_on.set()
+    await release
+    await until(lambda: KEY in server.objects)
+    assert (spec(server)["holderIdentity"], candidate.valid_for()) == ("", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "taken_by", "expected"),
+    [
+        pytest.param("lose", None, "", id="it was taken, and is given back"),
+        pytest.param("refuse", None, "late", id="it was not taken, and stays as it was"),
+        pytest.param("lose", "other", "other", id="it was taken, and another has it by now"),
+        pytest.param((409, b"changed"), "other", "other", id="another was faster"),
+    ],
+)
+async def test_who_is_stopped_after_taking_it_without_an_answer_looks_whose_it_is(
+    server: ApiServer, client: KubeClient, clock: Clock, fault: Any, taken_by: str | None, expected: str
+) -> None:
+    async def stop() -> None:
+        if taken_by is not None:
+            await server.put("leases", lease(taken_by))
+        raise Enough
+
+    await server.put("leases", lease("late"))
+    candidate = elector(client, clock, sleep=Story(clock, *[None] * 8, stop).sleep)
+    server.fail("PATCH", fault)
+    with pytest.raises(Enough):
+        await candidate.acquire()
+    await candidate.release()
+    assert (spec(server)["holderIdentity"], candidate.valid_for()) == (expected, 0.0)
+
+
+async def test_who_is_stopped_in_the_middle_of_taking_it_in_vain_leaves_it_as_it_was(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    await server.put("leases", lease("late"))
+    server.fail("PATCH", "hang")
+    timing = LeaseTiming(duration=0.6, renew_deadline=0.4, retry_period=0.01)
+    candidate = elector(client, clock, timing=timing)
+    taking = asyncio.create_task(candidate.acquire())
+    await until(lambda: server.requests and server.requests[-1].method == "PATCH")
+    taking.cancel()
+    await asyncio.wait({taking})
+    await candidate.release()
+    assert (spec(server)["holderIdentity"], candidate.valid_for()) == ("late", 0.0)
+
+
+async def test_a_candidate_that_only_waited_asks_nothing_when_it_is_stopped(
+    server: ApiServer, client: KubeClient, clock: Clock
+) -> None:
+    await server.put("leases", lease("other"))
+    candidate = elector(client, clock, sleep=Story(clock, None).sleep)
+    with pytest.raises(Enough):
+        await candidate.acquire()
+    before = len(server.requests)
+    await candidate.release()
+    assert len(server.requests) == before
+
+
 async def test_what_is_not_ours_is_not_released(server: ApiServer, client: KubeClient, clock: Clock) -> None:
     await server.put("leases", lease("other"))
     await elector(client, clock).release()
@@ -423,6 +503,59 @@ async def test_a_failing_release_is_no_error(server: ApiServer, client: KubeClie
     server.fail("PATCH", (503, b"down"))
     await holder.release()
     assert (spec(server)["holderIdentity"], holder.valid_for()) == ("me", 0.0)
+
+
+# What it says of itself
+
+
+FORBIDDEN = (403, {"kind": "Status", "reason": "Forbidden", "code": 403, "message": "not you"})
+
+
+@pytest.mark.parametrize(
+    ("record", "method", "faults", "looks", "told"),
+    [
+        pytest.param(lease("other", leaseDurationSeconds=3600), "GET", [], 30, None, id="waiting for another is no trouble"),
+        pytest.param(lease(""), "GET", [FORBIDDEN] * 7, 7, None, id="nor is a server that refuses for a while"),
+        pytest.param(lease(""), "GET", [FORBIDDEN] * 9, 9, "not you", id="one that refuses for longer than the duration is"),
+        pytest.param(lease(""), "PATCH", [FORBIDDEN] * 10, 10, "not you", id="and so is a Lease that can only be read"),
+        pytest.param(lease(""), "GET", ["refuse"] * 18, 9, "get leases", id="or a server that is not reached, twice a look"),
+        pytest.param(
+            lease("other"), "GET", [FORBIDDEN] * 6 + [(200, lease("other"))] + [FORBIDDEN] * 6, 13, None,
+            id="only failures in a row count",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_keeps_it_from_the_lease(
+    server: ApiServer,
+    client: KubeClient,
+    clock: Clock,
+    record: dict[str, Any],
+    method: str,
+    faults: list[Any],
+    looks: int,
+    told: str | None,
+) -> None:
+    await server.put("leases", record)
+    server.fail(method, *faults)
+    candidate = elector(client, clock, sleep=Story(clock, *[None] * (looks - 1)).sleep)
+    with pytest.raises(Enough):
+        await candidate.acquire()
+    trouble = candidate.trouble()
+    assert trouble is None if told is None else told in (trouble or "")
+
+
+async def test_trouble_is_over_with_the_first_success(server: ApiServer, client: KubeClient, clock: Clock) -> None:
+    await server.put("leases", lease(""))
+    server.fail("GET", *[FORBIDDEN] * 12)
+    seen: list[str | None] = []
+
+    async def look() -> None:
+        seen.append(candidate.trouble())
+
+    candidate = elector(client, clock, sleep=Story(clock, *[look] * 12).sleep)
+    await candidate.acquire()
+    assert [told is None for told in seen] == [True] * 7 + [False] * 5
+    assert candidate.trouble() is None
 
 
 # What cannot work
