@@ -111,8 +111,7 @@ class World:
 
     def stored(self, key: RunKey) -> dict[str, Any]:
         """Return the status of a run as it is stored now."""
-        body = self.api.objects.get(key)
-        status: dict[str, Any] = (body or {}).get("status") or {}
+        status: dict[str, Any] = (self.api.objects.get(key) or {}).get("status") or {}
         return status
 
     def deed(self, run: RunKey, attempt: AttemptId) -> dict[str, Any]:
@@ -260,7 +259,7 @@ class World:
         kind = _StaleRecords if self.broken == _Broken.STALE else KubeRecords
         self.records = kind(self.api)  # type: ignore[arg-type]  # it has what records call
         self.ledger = open_ledger(self._pending.add, self.limits)
-        self._told = LiveLimits(self.ledger, Guards(None, self.clock, on_change=lambda _key: None), self.clock)
+        self.editing = LiveLimits(self.ledger, Guards(None, self.clock, on_change=lambda _key: None), self.clock)
         executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
         definitions = Definitions(self._read_workflow, self._revisions, PathEvaluator())
         loader = Loader(
@@ -274,7 +273,7 @@ class World:
             loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
             evaluator=PathEvaluator(), ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
-        self._told.workflow({"metadata": _METADATA, "spec": self.workflow})
+        self.editing.workflow({"metadata": _METADATA, "spec": self.workflow})
         runs = [run_of(key, merged(body, {}))[0] for key, body in self.api.objects.items()]
         standings = [standing for run in runs if (standing := standing_of(run)) is not None]
         self.ledger.restore(standings, self.clock.now())
@@ -284,7 +283,7 @@ class World:
     def change_workflow(self, **spec: Any) -> None:
         """Somebody edits the Workflow; the operator is told."""
         self.workflow |= spec
-        self._told.workflow({"metadata": _METADATA, "spec": self.workflow})
+        self.editing.workflow({"metadata": _METADATA, "spec": self.workflow})
 
     async def _read_workflow(self, namespace: str, name: str) -> dict[str, Any]:  # noqa: ARG002 - there is only one
         return self.workflow
