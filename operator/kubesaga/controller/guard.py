@@ -35,8 +35,6 @@ class Guard:
     queued: int = 0
     asked: datetime | None = None
     """When somebody asked it last."""
-    waits_until: datetime | None = None
-    """When it is worth asking again, if the last answer was no."""
     wanted: int = 0
     """How often somebody has asked for a begin that was not reserved, since the last write; one may ask often."""
     batch: int = 1
@@ -55,17 +53,12 @@ class Guard:
         verdict: Verdict = self.refusal(settings, now, under_way) or PASS
         if settings.rate is not None and isinstance(verdict, Pass):
             verdict = self._of_rate(settings.rate, now)
-        if not isinstance(verdict, Pass):
-            self.waits_until = verdict.until
         return verdict
 
     def refusal(self, settings: GuardSettings, now: datetime, under_way: Iterable[datetime]) -> Refused | None:
         """Return what the breaker has against a call that would begin now."""
-        self.asked, self.waits_until = now, None
-        refused = None if settings.breaker is None else self._of_breaker(settings.breaker, now, under_way)
-        if refused is not None:
-            self.waits_until = refused.until
-        return refused
+        self.asked = now
+        return None if settings.breaker is None else self._of_breaker(settings.breaker, now, under_way)
 
     def _of_breaker(self, settings: Breaker, now: datetime, under_way: Iterable[datetime]) -> Refused | None:
         self.state = breaker.clamped(self.state, now)

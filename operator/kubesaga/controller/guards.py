@@ -201,20 +201,6 @@ class Guards:
         owner = key.owner
         self._metrics.guard_rejections.labels(owner.kind, owner.namespace, owner.name, str(reason)).inc()
 
-    # --- time -------------------------------------------------------------------------------------------------------
-
-    def next_change(self, now: datetime) -> datetime | None:
-        """Return the next moment at which somebody who was turned away may fare better, though nothing happens."""
-        times = [guard.waits_until for guard in self._all() if guard.waits_until is not None]
-        return min((when for when in times if when > now), default=None)
-
-    def due(self, now: datetime) -> list[GuardKey]:
-        """Return the guards whose moment has come, each once."""
-        come = [guard for guard in self._all() if guard.waits_until is not None and guard.waits_until <= now]
-        for guard in come:
-            guard.waits_until = None
-        return [guard.key for guard in come]
-
     # --- ResetBreaker -----------------------------------------------------------------------------------------------
 
     def reset(self, owner: GuardOwner, key: GuardKey | None = None, *, by: str = "") -> list[GuardKey]:

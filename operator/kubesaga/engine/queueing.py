@@ -116,14 +116,6 @@ def _text(new: Unstarted, evaluator: Evaluator, template: str | None, path: str)
     return text if len(text) <= _LONGEST_KEY else f"{text[:200]}-{digest(text)}"
 
 
-def keys_of(new: Unstarted, evaluator: Evaluator) -> dict[str, str | None]:
-    """Return the fields of the status that record a run's keys."""
-    if new.definition.spec.concurrency is None:
-        return {}
-    want = _want(new, evaluator)
-    return {"concurrency_key": want.key or None, "fairness_key": want.group or None}
-
-
 def _wait(new: Unstarted, want: RunWant, answer: Blocked) -> Decision:
     queue = new.run.status.queue
     queue = QueueStatus(blocked_by=answer.by, since=queue.since if queue is not None else new.now)

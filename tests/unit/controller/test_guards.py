@@ -146,7 +146,7 @@ async def test_before_it_queues_a_call_is_told_of_the_breaker_alone(
         refused = life.guards.refusal(KEY, None, clock.now(), ())
         assert refused is not None
         assert refused == life.ask()
-        assert life.guards.next_change(clock.now()) == refused.until == at(300)
+        assert refused.until == at(300)
 
 
 @pytest.mark.parametrize("restored_first", [True, False])
@@ -591,26 +591,7 @@ async def test_guards_that_nobody_asks_and_that_remember_nothing_leave_the_memor
         assert replace(KEY, host="h0:80") in {guard.key for guard in life.guards._all()}, "it is not closed"
 
 
-# --- time, events, metrics ------------------------------------------------------------------------------------------
-
-
-async def test_the_next_change_is_that_of_somebody_who_was_turned_away(
-    server: ApiServer, client: KubeClient, clock: FakeClock
-) -> None:
-    other = replace(KEY, caller="office")
-    async with living(server, client, clock, breaker(1)) as life:
-        life.ends("x")
-        clock.advance(10)
-        life.ends("x", other)
-        assert life.guards.next_change(clock.now()) is None, "nobody waits"
-        life.ask(other)
-        assert life.guards.next_change(clock.now()) == at(310)
-        life.ask()
-        assert life.guards.next_change(clock.now()) == at(300)
-        clock.advance(291)
-        assert life.guards.next_change(clock.now()) == at(310)
-        assert life.guards.due(clock.now()) == [KEY]
-        assert life.guards.due(clock.now()) == [], "each once"
+# --- events, metrics ------------------------------------------------------------------------------------------------
 
 
 async def test_hosts_that_all_fail_do_not_fill_the_memory(
