@@ -21,6 +21,9 @@ EVENT_SOURCE_LABEL: Final = f"{GROUP}/event-source"
 EVENT_ORIGIN_ANNOTATION: Final = f"{GROUP}/event-origin"
 """On such a run: the WorkflowEventSource's name, `/`, and the event's own `source`."""
 EVENT_ID_ANNOTATION: Final = f"{GROUP}/event-id"
+EVENT_ACTOR_ANNOTATION: Final = f"{GROUP}/event-actor"
+"""The event's attribute `actorid`, cut to MAX_ACTOR characters."""
+MAX_ACTOR: Final = 256
 EVENT_DIGEST_ANNOTATION: Final = f"{GROUP}/event-digest"
 """Of the event's type and data: another event under the same id is told from a second delivery by it."""
 

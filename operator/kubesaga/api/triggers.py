@@ -28,7 +28,7 @@ TIMER_EVENTS: Final = {DAILY: "0 0 * * *", WEEKLY: "0 0 * * 0", CUSTOM: None}
 """The events that the operator's own clock makes, with their cron expression; None: the trigger's `schedule` (S36-S38)."""
 
 TRIGGER_LABEL: Final = f"{GROUP}/trigger"
-"""On a run that a trigger made: the trigger's name."""
+"""On a run that a trigger made: the trigger's name; as a label cut to what labels can hold, as an annotation whole."""
 TRIGGER_ID_LABEL: Final = f"{GROUP}/trigger-id"
 """On such a run: which trigger of which Workflow it was, however they are called later."""
 TRIGGER_KEY_ANNOTATION: Final = f"{GROUP}/trigger-key"
