@@ -26,6 +26,7 @@ from kubesaga.gateway.proofs import Verdict, judge, secret_of
 from kubesaga.gateway.rates import Rates
 from kubesaga.gateway.refusal import Refusal, too_large, unavailable, unproven
 from kubesaga.gateway.runs import Made, RunMaker, origin_of
+from kubesaga.gateway.schemas import EventSchemas
 from kubesaga.gateway.secrets import Secrets, SecretUnusable
 from kubesaga.gateway.series import Series
 from kubesaga.gateway.slack import Challenge, read_slack
@@ -83,6 +84,7 @@ class Intake:
         self._maker = maker
         self._triggers = triggers
         self._evaluator = evaluator
+        self._schemas = EventSchemas(evaluator)
         self._series = series
         self._clock = clock
         self._rates = Rates(clock.monotonic)
@@ -148,9 +150,10 @@ class Intake:
         if len(read) > 1:
             self._rates.take(source.namespace, source.name, spec.rate_limit, len(read) - 1)
         many = spec.type is SourceType.CLOUD_EVENTS
-        texts = [event.text(f"[{number}]" if many and len(read) > 1 else "") for number, event in enumerate(read)]
+        paths = [f"[{number}]" if many and len(read) > 1 else "" for number in range(len(read))]
+        events = [(event, event.text(path), path) for event, path in zip(read, paths, strict=True)]
         _check_ids(read)
-        taken = await asyncio.to_thread(self._match, source, list(zip(read, texts, strict=True)))
+        taken = await asyncio.to_thread(self._match, source, events)
         self._tell_faults(source, taken)
         made = await self._make(source, taken)
         return Answer(body={"events": [_told(each, runs) for each, runs in zip(taken, made, strict=True)]})
@@ -169,10 +172,15 @@ class Intake:
                     return found
                 return [] if found is None else [found]
 
-    def _match(self, source: Source, events: Sequence[tuple[Event, str]]) -> Sequence[_Taken]:
-        """Hold events against the triggers of the namespace. Called in a thread: it waits for the evaluator."""
+    def _match(self, source: Source, events: Sequence[tuple[Event, str, str]]) -> Sequence[_Taken]:
+        """Hold events, each with its text and its place, against their schemas and the triggers of the namespace.
+
+        Called in a thread: it waits for the evaluator. Raises Refusal.
+        """
+        for event, _, path in events:
+            self._schemas.check(source, event, path)
         workflows = self._sources.workflows(source.namespace)
-        return [self._match_one(source, event, text, workflows) for event, text in events]
+        return [self._match_one(source, event, text, workflows) for event, text, _ in events]
 
     def _match_one(self, source: Source, event: Event, text: str, workflows: Sequence[Object]) -> _Taken:
         if not source.spec.takes(event.type):

@@ -11,6 +11,7 @@ from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_sources import EventSourceReconciler
+from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.workflows import WorkflowReconciler
@@ -35,10 +36,11 @@ class Authoring:
         self._definitions = definitions
         self._shared = activities.shared
         self._checker = ActivityReconciler(client, activities, evaluator, limits, clock)
-        workflows = WorkflowReconciler(client, definitions, limits, clock)
+        self._types = EventTypes(client)
+        workflows = WorkflowReconciler(client, definitions, limits, self._types, clock)
         self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
-        sources = EventSourceReconciler(client, evaluator, clock)
+        sources = EventSourceReconciler(client, evaluator, clock, self._source_looked_at)
         self._sources = Queue(sources.process, clock, workers=2, jitter=random.random)
         ticker = Ticker(client, evaluator, clock.now)
         self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
@@ -55,6 +57,10 @@ class Authoring:
     def event_source_changed(self, key: RunKey) -> None:
         """Look at a WorkflowEventSource."""
         self._sources.add(key)
+
+    def _source_looked_at(self, key: RunKey, body: dict[str, Any] | None) -> None:
+        for user in self._types.changed(key, body):
+            self._workflows.add(user)
 
     def activity_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Look at an Activity and at all that may use it: whether its ids are theirs, the look itself finds out."""

@@ -77,6 +77,18 @@ async def test_a_type_that_the_source_does_not_list_causes_nothing(world: World)
     assert "spec.eventTypes" in replies[2].json["events"][0]["ignored"]
 
 
+async def test_an_event_is_held_against_the_schema_that_its_source_gives_now(world: World) -> None:
+    strict = {"type": "ticket:*", "schema": {"required": ["ticketId"]}}
+    await world.source(eventTypes=[strict])
+    refused = await world.send(signed(event()))
+    assert (refused.status, refused.json["path"], world.runs()) == (422, "data.ticketId", [])
+    assert (await world.send(signed(event(data={"ticketId": "T-1"})))).status == 202
+    await world.source(eventTypes=[strict, {"type": "ticket:created"}])
+    assert (await world.send(signed(event(id="e-2")))).status == 202, "the nearest type counts, and it has no schema"
+    await world.source(eventTypes=[{**strict, "schema": {"required": ["id"]}}])
+    assert (await world.send(signed(event(id="e-3")))).status == 202
+
+
 async def test_a_batch_is_answered_event_by_event(world: World) -> None:
     batch = signed([event(id="a"), event(id="b"), event(id="a"), event(id="c", type="other")])
     batch.headers[0] = ("Content-Type", "application/cloudevents-batch+json; charset=UTF-8")
