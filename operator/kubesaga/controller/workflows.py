@@ -30,6 +30,8 @@ from kubesaga.kube.resources import WORKFLOWS
 _log = logging.getLogger("kubesaga.workflow_engine")
 
 EVENT_KNOWN: Final = "EventKnown"
+SCHEDULE_STOPPED: Final = "ScheduleStopped"
+"""Where they do not apply, they are not there."""
 
 _OWN: Final = ("observedGeneration", "currentRevision", "conditions")
 """What of the status is ours; the rest is of others."""
@@ -112,12 +114,10 @@ class WorkflowReconciler:
             conditions = with_condition(
                 conditions, type_, "True" if truth else "False", reason, message, now=now, generation=generation
             )  # fmt: skip
-        conditions = [condition for condition in conditions if condition.type != EVENT_KNOWN or events is not None]
-        if events is not None:
-            known, reason, message = events
-            conditions = with_condition(
-                conditions, EVENT_KNOWN, known, reason, message, now=now, generation=generation
-            )  # fmt: skip
+        for type_, verdict in ((EVENT_KNOWN, events), (SCHEDULE_STOPPED, _stopped(body, generation))):
+            conditions = [condition for condition in conditions if condition.type != type_ or verdict is not None]
+            if verdict is not None:
+                conditions = with_condition(conditions, type_, *verdict, now=now, generation=generation)
         return WorkflowStatus(observed_generation=generation, current_revision=revision, conditions=conditions)
 
 
@@ -133,6 +133,16 @@ def _events_known(spec: WorkflowSpec, types: Mapping[str, EventType]) -> tuple[T
     if not unknown:
         return "True", Reason.REGISTERED, REASON_TEXT[Reason.REGISTERED]
     return "False", Reason.UNKNOWN_EVENT_TYPE, "; ".join(map(str, unknown))
+
+
+def _stopped(body: dict[str, Any], generation: int) -> tuple[Truth, Reason, str] | None:
+    """Return what the condition ScheduleStopped says; None where no schedule has stopped itself."""
+    records = (body.get("status") or {}).get("schedules") or {}
+    names = [name for name, record in records.items() if record.get("stoppedGeneration") == generation]
+    if not names:
+        return None
+    told = f"status.schedules: {', '.join(sorted(names))}: the last runs have failed (failureLimit)"
+    return "True", Reason.FAILURE_LIMIT_REACHED, f"{told}; change the Workflow to let it go on"
 
 
 def verdict_of(spec: WorkflowSpec, uses: Uses = NOTHING, types: Mapping[str, EventType] = CATALOGUE) -> str:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Coroutine
 from typing import Any
 
+from kubesaga.api.triggers import TICK_ANNOTATION
 from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
@@ -53,6 +54,13 @@ class Authoring:
         """Look at a Workflow, and at its schedules."""
         self._workflows.add(key)
         self._ticking.add(key)
+
+    def run_changed(self, body: dict[str, Any]) -> None:
+        """Look at the schedule that made a run, once that has finished: it may have failed once too often."""
+        made_by_a_tick = TICK_ANNOTATION in (body["metadata"].get("annotations") or {})
+        name = ((body.get("spec") or {}).get("workflowRef") or {}).get("name")
+        if made_by_a_tick and name and (body.get("status") or {}).get("completionTime"):
+            self._ticking.add(RunKey(namespace=body["metadata"]["namespace"], name=name))
 
     def event_source_changed(self, key: RunKey) -> None:
         """Look at a WorkflowEventSource."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Workflow says whether the event types that it waits for are registered, and is looked at again when that changes."""
+"""A Workflow says whether its event types are registered, and is looked at again when that changes; and which schedules stopped."""
 
 from __future__ import annotations
 
@@ -126,3 +126,18 @@ async def test_who_waits_for_known_types_costs_no_read_of_the_sources(world: Wor
     await world.said()
     assert not any("workfloweventsources" in request.path for request in world.server.requests)
     assert world.types.changed(SOURCE, source("desk:opened")) == []
+
+
+async def test_a_schedule_that_has_stopped_itself_is_told_until_the_workflow_is_changed(world: World) -> None:
+    await world.apply("ticket:created")
+    workflow = world.server.objects["workflows", *KEY_OF]
+    record = {"schedule": "x", "considered": "2026-01-01T00:00:00.000Z", "stoppedGeneration": 1}
+    await world.server.put(
+        "workflows",
+        {**workflow, "status": {"schedules": {"nightly": record, "hourly": {**record, "stoppedGeneration": 0}}}},
+    )
+    assert (await world.said())["ScheduleStopped"] == (
+        "True", "status.schedules: nightly: the last runs have failed (failureLimit); change the Workflow to let it go on",
+    )  # fmt: skip
+    await world.apply("ticket:created")
+    assert "ScheduleStopped" not in await world.said()
