@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kubesaga.api.triggers import TICK_ANNOTATION
@@ -33,7 +33,9 @@ class Authoring:
         evaluator: Evaluator,
         limits: LiveLimits,
         clock: Clock,
+        on_tick: Callable[[str], None],
     ) -> None:
+        """`on_tick` is told what becomes of each tick of a schedule."""
         self._definitions = definitions
         self._shared = activities.shared
         self._checker = ActivityReconciler(client, activities, evaluator, limits, clock)
@@ -43,7 +45,7 @@ class Authoring:
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
         sources = EventSourceReconciler(client, evaluator, clock, self._source_looked_at)
         self._sources = Queue(sources.process, clock, workers=2, jitter=random.random)
-        ticker = Ticker(client, evaluator, clock.now)
+        ticker = Ticker(client, evaluator, clock.now, observe=on_tick)
         self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
