@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from kubesaga.api.conditions import ConditionList
-from kubesaga.api.fields import Duration, Expression, Model, ObjectName, OpaqueObject, parse_duration
+from kubesaga.api.event_types import EventType, fits
+from kubesaga.api.fields import Duration, Expression, Model, ObjectName, matching, parse_duration
 from kubesaga.api.names import GROUP
 from kubesaga.errors import Problem
 
@@ -21,6 +21,9 @@ EVENT_SOURCE_LABEL: Final = f"{GROUP}/event-source"
 EVENT_ORIGIN_ANNOTATION: Final = f"{GROUP}/event-origin"
 """On such a run: the WorkflowEventSource's name, `/`, and the event's own `source`."""
 EVENT_ID_ANNOTATION: Final = f"{GROUP}/event-id"
+EVENT_ACTOR_ANNOTATION: Final = f"{GROUP}/event-actor"
+"""The event's attribute `actorid`, cut to MAX_ACTOR characters."""
+MAX_ACTOR: Final = 256
 EVENT_DIGEST_ANNOTATION: Final = f"{GROUP}/event-digest"
 """Of the event's type and data: another event under the same id is told from a second delivery by it."""
 
@@ -34,18 +37,6 @@ MAPPING_ROOTS: Final = ("body", "headers")
 
 _HEADER: Final = r"[A-Za-z0-9][A-Za-z0-9-]*"
 _KEY_IN_DATA: Final = r"[A-Za-z0-9._-]+"
-_EVENT_TYPE: Final = r"[!-)+-~]+\*?|\*"
-
-
-def _matching(pattern: str, sentence: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise ValueError(f"{text!r} {sentence}")
-        return text
-
-    return AfterValidator(check)
 
 
 def _text(pattern: str, longest: int) -> WithJsonSchema:
@@ -55,20 +46,14 @@ def _text(pattern: str, longest: int) -> WithJsonSchema:
 HeaderName = Annotated[
     str,
     Field(min_length=1, max_length=128),
-    _matching(_HEADER, "is not a name for a header; use letters, digits and -"),
+    matching(_HEADER, "is not a name for a header; use letters, digits and -"),
     _text(_HEADER, 128),
 ]
 SecretKey = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    _matching(_KEY_IN_DATA, "is not a key of a Secret; use letters, digits, ., _ and -"),
+    matching(_KEY_IN_DATA, "is not a key of a Secret; use letters, digits, ., _ and -"),
     _text(_KEY_IN_DATA, 253),
-]
-EventPattern = Annotated[
-    str,
-    Field(min_length=1, max_length=256),
-    _matching(_EVENT_TYPE, "is not a type of event; use visible characters without blanks, and * at the end alone"),
-    _text(_EVENT_TYPE, 256),
 ]
 
 
@@ -79,14 +64,6 @@ class SourceType(StrEnum):
     WEBHOOK = "Webhook"
     SLACK = "Slack"
     THENA = "Thena"
-
-
-class EventClass(StrEnum):
-    """Where events of a type come from (S27, S28, S32, S35)."""
-
-    SYSTEM = "System"
-    INTEGRATION = "Integration"
-    TIMER = "Timer"
 
 
 class Encoding(StrEnum):
@@ -170,19 +147,6 @@ class Mapping(Model):
             yield f"{path}.{name}", expression
 
 
-class EventType(Model):
-    """A type of event that comes in here."""
-
-    type: EventPattern
-    """The type; a `*` at its end stands for the rest."""
-    class_: Annotated[EventClass | None, Field(alias="class")] = None
-    """Where such events come from, for people."""
-    description: Annotated[str, Field(max_length=1024)] | None = None
-    """What such an event means, for people."""
-    schema_: Annotated[OpaqueObject | None, Field(alias="schema")] = None
-    """What `event.data` looks like, as JSON Schema, for people and tools that write triggers. Deliveries are not held against it."""
-
-
 class SourceRateLimit(Model):
     """How many events come in: in no window of `period` more than `limit`."""
 
@@ -236,7 +200,9 @@ class WorkflowEventSourceSpec(Model):
             max_length=256, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
         ),
     ] = Field(default_factory=list)
-    """The types that may come in here; others are answered with success and cause nothing. Empty: every type."""
+    """The types that may come in here; others are answered with success and cause nothing. Empty: every type.
+
+    They are known then to the Workflows of the namespace (their condition `EventKnown`)."""
     rate_limit: SourceRateLimit | None = None
     """How many events come in; more are refused (429). Counted by each gateway pod. Default: any number."""
     max_body_bytes: Annotated[int, Field(ge=1, le=LARGEST_MAX_BODY)] = DEFAULT_MAX_BODY
@@ -275,11 +241,6 @@ def _hmac_problems(hmac: Hmac, kind: SourceType, path: str) -> Iterator[Problem]
         yield Problem(f"{path}.tolerance", "needs timestampHeader: without a time there is nothing to be tolerant of")
     if parse_duration(hmac.tolerance) > LONGEST_TOLERANCE:
         yield Problem(f"{path}.tolerance", f"{hmac.tolerance} is too long: at most 1h is allowed")
-
-
-def fits(pattern: str, type_: str) -> bool:
-    """Tell whether an event's type is the pattern, or begins as a pattern that ends in `*`."""
-    return type_.startswith(pattern[:-1]) if pattern.endswith("*") else type_ == pattern
 
 
 class WorkflowEventSourceStatus(Model):

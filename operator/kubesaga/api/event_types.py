@@ -9,34 +9,45 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field, WithJsonSchema
+
+from kubesaga.api.fields import Model, OpaqueObject, matching
 from kubesaga.api.triggers import CUSTOM, DAILY, WEEKLY
 
 Schema = Mapping[str, Any]
 
+_PATTERN: Final = r"[!-)+-~]+\*?|\*"
+EventTypePattern = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    matching(_PATTERN, "is not a type of event; use visible characters without blanks, and * at the end alone"),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256, "pattern": f"^({_PATTERN})$"}),
+]
+
 
 class EventClass(StrEnum):
-    """Where events of a type come from."""
+    """Where events of a type come from (S27, S28, S32, S35)."""
 
     SYSTEM = "System"
     INTEGRATION = "Integration"
     TIMER = "Timer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventType:
-    """One type of event."""
+class EventType(Model):
+    """A type of event."""
 
-    type: str
-    """As a CloudEvent's `type` has it; a `*` at its end stands for any rest."""
-    class_: EventClass
-    description: str
-    schema: Schema = field(default_factory=dict)
-    """JSON Schema of the event's data; empty: anything."""
+    type: EventTypePattern
+    """The type; a `*` at its end stands for the rest."""
+    class_: Annotated[EventClass | None, Field(alias="class")] = None
+    """Where such events come from, for people."""
+    description: Annotated[str, Field(max_length=1024)] | None = None
+    """What such an event means, for people."""
+    schema_: Annotated[OpaqueObject | None, Field(alias="schema")] = None
+    """What `event.data` looks like, as JSON Schema. A delivery that breaks it is refused (422), with the place."""
 
 
 def find_type(name: str, types: Iterable[EventType]) -> EventType | None:
@@ -53,6 +64,11 @@ def fits(pattern: str, type_: str) -> bool:
 def is_known(pattern: str, types: Iterable[EventType]) -> bool:
     """Tell whether an event of a known type could fit a trigger's pattern."""
     return any(fits(pattern, known.type) or fits(known.type, pattern) for known in types)
+
+
+def known_types(registered: Iterable[EventType]) -> Mapping[str, EventType]:
+    """Return the types that are known where these are registered: they and the catalogue's, by type."""
+    return {**CATALOGUE, **{known.type: known for known in registered}}
 
 
 def nearest(pattern: str, types: Iterable[EventType]) -> str | None:
@@ -150,7 +166,9 @@ _TIMER: Final[tuple[tuple[str, str, Schema], ...]] = (
 
 def _types(class_: EventClass, rows: Iterable[tuple[str, str, Schema]]) -> dict[str, EventType]:
     return {
-        name: EventType(type=name, class_=class_, description=description, schema=schema)
+        name: EventType.model_validate(
+            {"type": name, "class": class_, "description": description, "schema": schema or None}
+        )
         for name, description, schema in rows
     }
 
@@ -158,4 +176,7 @@ def _types(class_: EventClass, rows: Iterable[tuple[str, str, Schema]]) -> dict[
 CATALOGUE: Final[Mapping[str, EventType]] = MappingProxyType(
     _types(EventClass.SYSTEM, _SYSTEM) | _types(EventClass.INTEGRATION, _INTEGRATION) | _types(EventClass.TIMER, _TIMER)
 )
-"""By type (S27-S38). The fields named in the schemas are the least that a Workflow can rely on; others may be there."""
+"""By type (S27-S38). The fields named in the schemas are the least that a Workflow can rely on; others may be there.
+
+For people and for `kubesaga events test`: deliveries are held against the schemas that their source gives, not these.
+"""

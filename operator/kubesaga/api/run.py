@@ -172,6 +172,19 @@ class ReplayStatus(Model):
     """The activities that are done again, or for the first time."""
 
 
+class TriggerStatus(Model):
+    """What a trigger made the run of."""
+
+    name: str
+    """The trigger, of the run's Workflow."""
+    event_id: str | None = None
+    """The event's `id`."""
+    tick: Time | None = None
+    """The tick of a schedule."""
+    actor: str | None = None
+    """Who caused the event, as its sender says (the attribute `actorid`); at most 256 characters."""
+
+
 ActivityMap = Annotated[dict[str, ActivityStatus], WithJsonSchema(OPAQUE_OBJECT)]
 
 
@@ -192,6 +205,8 @@ class WorkflowRunStatus(Model):
     """The `metadata.generation` that this status is about."""
     workflow_revision: str | None = None
     """The ControllerRevision that this run works from, whatever happens to the Workflow."""
+    trigger: TriggerStatus | None = None
+    """The trigger that made the run, and of what; none: somebody created it."""
     replay: ReplayStatus | None = None
     """The run that this one replays."""
     spec_digest: str | None = None
@@ -256,6 +271,7 @@ def resource_kind() -> dict[str, Any]:
             {"name": "Duration", "type": "string", "jsonPath": ".status.duration"},
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
             {"name": "Reason", "type": "string", "jsonPath": ".status.reason", "priority": 1},
+            {"name": "Trigger", "type": "string", "jsonPath": ".status.trigger.name", "priority": 1},
             {"name": "Revision", "type": "string", "jsonPath": ".status.workflowRevision", "priority": 1},
             {"name": "Replay-Of", "type": "string", "jsonPath": ".spec.replayOf.run", "priority": 1},
         ],

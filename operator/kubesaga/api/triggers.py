@@ -24,11 +24,13 @@ MAX_CATCH_UP: Final = 100
 DAILY: Final = "schedule:daily"
 WEEKLY: Final = "schedule:weekly"
 CUSTOM: Final = "cron:custom"
+MAX_FAILURES: Final = 50
+"""Largest `failureLimit`: the status remembers that many moments."""
 TIMER_EVENTS: Final = {DAILY: "0 0 * * *", WEEKLY: "0 0 * * 0", CUSTOM: None}
 """The events that the operator's own clock makes, with their cron expression; None: the trigger's `schedule` (S36-S38)."""
 
 TRIGGER_LABEL: Final = f"{GROUP}/trigger"
-"""On a run that a trigger made: the trigger's name."""
+"""On a run that a trigger made: the trigger's name; as a label cut to what labels can hold, as an annotation whole."""
 TRIGGER_ID_LABEL: Final = f"{GROUP}/trigger-id"
 """On such a run: which trigger of which Workflow it was, however they are called later."""
 TRIGGER_KEY_ANNOTATION: Final = f"{GROUP}/trigger-key"
@@ -126,6 +128,8 @@ class Trigger(Model):
     """Which ticks that were missed (the operator was away, the Workflow not valid) still get a run. None; Latest (the default): the newest; All: the newest 100."""
     starting_deadline: Duration | None = None
     """How late a run may start after its tick. Unset: as late as may be."""
+    failure_limit: Annotated[int, Field(ge=1, le=MAX_FAILURES)] | None = None
+    """After how many failed runs in a row the schedule stops itself, until the Workflow is changed. Unset: never."""
     inputs: OpaqueObject | None = None
     """The inputs of the run; may hold expressions that read `event`."""
     dedupe_window: Duration | None = None
@@ -158,7 +162,13 @@ class ScheduleStatus(Model):
     next: Time | None = None
     """The next tick; none while the Workflow is suspended."""
     suspended: Literal[True] | None = None
-    """The Workflow was suspended when this was written: what passes meanwhile is not made up for."""
+    """The Workflow was suspended when this was written, or the schedule had stopped itself: what passes meanwhile is not made up for."""
+    counted_from: Time | None = None
+    """With `failureLimit`: runs that completed later count. It moves on when one succeeds."""
+    failed: list[Time] | None = None
+    """When runs failed since then."""
+    stopped_generation: int | None = None
+    """The schedule has stopped itself at this `metadata.generation` of the Workflow; it goes on when that changes."""
     message: Annotated[str, Field(max_length=1024)] | None = None
     """What became of ticks that got no run, where that was not the Workflow's wish."""
 

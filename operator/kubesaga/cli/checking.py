@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from kubesaga.api.event_types import CATALOGUE, EventType, known_types
 from kubesaga.api.fields import ObjectName
-from kubesaga.api.parsing import field_path, parse_action_spec, parse_run_spec, parse_workflow_spec
+from kubesaga.api.parsing import (
+    field_path,
+    parse_action_spec,
+    parse_event_source_spec,
+    parse_run_spec,
+    parse_workflow_spec,
+)
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cli.documents import Finding, Manifest
@@ -20,6 +27,7 @@ from kubesaga.engine.resolving import resolve, resolve_inside, works_of
 from kubesaga.engine.uses import NOTHING, Catalogue, Known, Uses
 from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
 from kubesaga.engine.validation_activity import known_of, warnings_of_activity
+from kubesaga.engine.validation_sources import problems_of_source
 from kubesaga.errors import InvalidSpec, Problem
 
 _FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -37,17 +45,22 @@ class Checked:
     """The specs of the Workflows that can be read, by the place of their manifest."""
     activities: Sequence[Known] = ()
     """The Activities among the manifests."""
+    sources: Sequence[Manifest] = ()
+    """The WorkflowEventSources among them."""
 
 
 def check(manifests: Sequence[Manifest], checker: Evaluator) -> Checked:
     """Check manifests: Workflows with the Activities among them that they use, and runs against the Workflows that they name."""
-    checked = Checked(activities=activities_in(manifests, checker))
+    sources = [manifest for manifest in manifests if manifest.kind == "WorkflowEventSource"]
+    checked = Checked(activities=activities_in(manifests, checker), sources=sources)
     for number, manifest in enumerate(manifests):
         checked.findings += check_header(manifest)
         if manifest.kind == "Workflow":
             _check_workflow(number, manifest, checker, checked)
         elif manifest.kind == "Activity":
             checked.findings += _check_activity(manifest, checker, checked)
+        elif manifest.kind == "WorkflowEventSource":
+            checked.findings += _check_source(manifest, checker)
         elif manifest.kind == "WorkflowAction":
             checked.findings += _check_action(manifest)
     for manifest in manifests:
@@ -91,14 +104,21 @@ def name_fault(value: Any) -> str | None:
 
 def _check_workflow(number: int, manifest: Manifest, checker: Evaluator, checked: Checked) -> None:
     catalogue = catalogue_of(checked.activities, manifest.namespace, complete=False)
-    spec, _, findings = check_spec(manifest, manifest.value.get("spec"), "spec", checker, catalogue)
+    types = types_in(checked.sources, manifest.namespace)
+    spec, _, findings = check_spec(manifest, manifest.value.get("spec"), "spec", checker, catalogue, types=types)
     checked.findings += findings
     if spec is not None:
         checked.specs[number] = spec
 
 
 def check_spec(
-    manifest: Manifest, document: Any, path: str, checker: Evaluator, catalogue: Catalogue, namespace: str = ""
+    manifest: Manifest,
+    document: Any,
+    path: str,
+    checker: Evaluator,
+    catalogue: Catalogue,
+    namespace: str = "",
+    types: Mapping[str, EventType] = CATALOGUE,
 ) -> tuple[WorkflowSpec | None, Uses, list[Finding]]:
     """Return a Workflow's spec that stands at a path of a manifest, None if it cannot be read; what it uses; what to tell of it."""
     if document is None:
@@ -109,7 +129,7 @@ def check_spec(
         return None, NOTHING, [manifest.finding(problem) for problem in error.problems]
     resolution = resolve(works_of(spec, path), catalogue, manifest.namespace or namespace, checker)
     findings = [manifest.finding(problem) for problem in problems_of(spec, checker, path, resolution)]
-    warnings = [*resolution.elsewhere, *warnings_of(spec, path, resolution.uses)]
+    warnings = [*resolution.elsewhere, *warnings_of(spec, path, resolution.uses, types)]
     findings += [manifest.finding(problem, warning=True) for problem in warnings]
     return spec, resolution.uses, findings
 
@@ -145,6 +165,28 @@ def _check_activity(manifest: Manifest, checker: Evaluator, checked: Checked) ->
         warnings = [*resolution.elsewhere, *warnings_of_activity(known.spec)]
         findings += [manifest.finding(problem, warning=True) for problem in warnings]
     return findings
+
+
+def _check_source(manifest: Manifest, checker: Evaluator) -> list[Finding]:
+    document = manifest.value.get("spec")
+    if document is None:
+        return [manifest.finding(Problem("spec", "is required"))]
+    return [manifest.finding(problem) for problem in problems_of_source(document, checker)]
+
+
+def types_in(sources: Sequence[Manifest], namespace: str) -> Mapping[str, EventType]:
+    """Return the event types that Workflows of a namespace know: the catalogue's, and those of the sources that can be read.
+
+    As with Activities, what has no namespace is taken to be in the same one.
+    """
+    registered: list[EventType] = []
+    for source in sources:
+        if "" in (source.namespace, namespace) or source.namespace == namespace:
+            try:
+                registered += parse_event_source_spec(source.value.get("spec")).event_types
+            except InvalidSpec:
+                continue  # told with the source
+    return known_types(registered)
 
 
 def check_run_spec(manifest: Manifest) -> tuple[WorkflowRunSpec | None, list[Finding]]:

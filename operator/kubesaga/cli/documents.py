@@ -15,7 +15,7 @@ from kubesaga.cli.yaml_text import MAX_BYTES, Document, Unreadable, read_yaml
 from kubesaga.errors import Problem
 
 STDIN: Final = "-"
-KINDS: Final = ("Workflow", "WorkflowRun", "Activity", "WorkflowAction")
+KINDS: Final = ("Workflow", "WorkflowRun", "Activity", "WorkflowEventSource", "WorkflowAction")
 _ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
 
 

@@ -56,8 +56,8 @@ def test(ctx: click.Context, workflow: str, event: str, name: str | None, uid: s
 
     try:
         with CelPool(size=1) as evaluator:
-            manifest, spec = workflow_in(workflow, name, evaluator)
-            what = event_in(event)
+            manifest, spec, known = workflow_in(workflow, name, evaluator)
+            what = event_in(event, known, evaluator)
             rows = tried(manifest, spec, what, evaluator, uid=uid, now=SystemClock().now())
     except EvaluatorUnavailable as error:
         raise Refused([str(error)]) from None
@@ -119,7 +119,7 @@ def types(output: str) -> None:
 
     if output == "json":
         rows = [
-            {"type": known.type, "class": known.class_, "description": known.description, "schema": dict(known.schema)}
+            {"type": known.type, "class": known.class_, "description": known.description, "schema": known.schema_ or {}}
             for known in CATALOGUE.values()
         ]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from kubesaga.cli.documents import Finding
 
 
-@click.command(short_help="Check Workflows, Activities and WorkflowRuns without a cluster.")
+@click.command(short_help="Check Workflows, Activities, WorkflowRuns and WorkflowEventSources without a cluster.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True), metavar="FILE…")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Format of the findings.")
 @click.option("--strict", is_flag=True, help="Warnings count as problems.")
 @click.pass_context
 def lint(context: click.Context, files: tuple[str, ...], output: str, strict: bool) -> None:
-    """Check the Workflows, Activities and WorkflowRuns in FILE…, without a cluster.
+    """Check the Workflows, Activities, WorkflowRuns and WorkflowEventSources in FILE…, without a cluster.
 
     All that the operator would refuse is told: unknown fields, names that nothing sets, expressions that do not
     compile, cycles. A FILE may hold several documents, be `-` (standard input), or be a folder: then every file below
     it that has objects of kubesaga.dev is checked. A WorkflowRun is held against its Workflow where that is among them,
-    and a Workflow against the Activities that it uses.
+    and a Workflow against the Activities that it uses and the event types that WorkflowEventSources register.
 
     Each finding is a line `file:line: path: sentence` on standard output.
 

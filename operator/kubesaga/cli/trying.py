@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from kubesaga.api.event_types import CATALOGUE, find_type
+from kubesaga.api.event_types import EventType, find_type
 from kubesaga.api.fields import format_time
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.cli.checking import activities_in, catalogue_of, check_header, check_spec
+from kubesaga.cli.checking import activities_in, catalogue_of, check_header, check_spec, types_in
 from kubesaga.cli.documents import STDIN, Manifest, read_manifests, read_text
 from kubesaga.cli.plan import DEFAULT_NAMESPACE, Refused
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
 from kubesaga.engine.conditions import Explanation
 from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.schemas import violation
 from kubesaga.engine.validation_triggers import trigger_schedule, unknown_type
 from kubesaga.errors import InvalidSpec
 from kubesaga.triggers.events import Event, event_of
 from kubesaga.triggers.matching import Answer, Broken, Match, Matcher, matchers_of
-from kubesaga.triggers.payloads import faults
 from kubesaga.triggers.runs import Origin, run_of_event
 
 _WORDS: Final = {"Match": "matches", "NoMatch": "does not match", "Broken": "cannot start a run"}
@@ -103,8 +103,13 @@ class Tried:
         return found
 
 
-def workflow_in(file: str, name: str | None, evaluator: Evaluator) -> tuple[Manifest, WorkflowSpec]:
-    """Return the one Workflow of a file that is asked for. Raises Refused, also where it is not valid."""
+def workflow_in(
+    file: str, name: str | None, evaluator: Evaluator
+) -> tuple[Manifest, WorkflowSpec, Mapping[str, EventType]]:
+    """Return the one Workflow of a file that is asked for, and the event types that it knows.
+
+    Raises Refused, also where it is not valid.
+    """
     reading = read_manifests(file)
     if reading.findings:
         raise Refused([str(finding) for finding in reading.findings])
@@ -120,11 +125,12 @@ def workflow_in(file: str, name: str | None, evaluator: Evaluator) -> tuple[Mani
     problems = [str(finding) for finding in (*check_header(manifest), *findings) if not finding.warning]
     if problems or spec is None:
         raise Refused(problems)
-    return manifest, spec
+    sources = [other for other in reading.manifests if other.kind == "WorkflowEventSource"]
+    return manifest, spec, types_in(sources, manifest.namespace)
 
 
-def event_in(file: str) -> GivenEvent:
-    """Return the event of a file. Raises Refused with each problem as `file:line: path: sentence`."""
+def event_in(file: str, known: Mapping[str, EventType], evaluator: Evaluator) -> GivenEvent:
+    """Return the event of a file; `known` are the types that there are. Raises Refused with each problem as `file:line: path: sentence`."""
     source = "<stdin>" if file == STDIN else file
     try:
         documents = read_yaml(read_text(file))
@@ -140,7 +146,7 @@ def event_in(file: str) -> GivenEvent:
         raise Refused([f"{source}:{document.line(problem.path)}: {problem}" for problem in error.problems]) from None
     if document.problems:
         raise Refused([f"{source}:{document.line(problem.path)}: {problem}" for problem in document.problems])
-    return GivenEvent(event=event, warnings=list(_oddities(event)))
+    return GivenEvent(event=event, warnings=list(_oddities(event, known, evaluator)))
 
 
 def tried(
@@ -168,12 +174,12 @@ def _tried(
     return Tried(name=trigger.name, answer=answer, run=run, next_tick=next_)
 
 
-def _oddities(event: Event) -> Iterator[str]:
-    known = find_type(event.type, CATALOGUE.values())
+def _oddities(event: Event, types: Mapping[str, EventType], evaluator: Evaluator) -> Iterator[str]:
+    known = find_type(event.type, types.values())
     if known is None:
-        yield f"type: {unknown_type(event.type)}"
-    else:
-        yield from (f"{problem}, says the schema of {known.type}" for problem in faults(known.schema, event.data))
+        yield f"type: {unknown_type(event.type, types)}"
+    elif known.schema_ and (problem := violation(known.schema_, event.data, evaluator, "data")):
+        yield f"{problem}, says the schema of {known.type}"
 
 
 def _wire(why: Explanation) -> dict[str, Any]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 from kubesaga.api.conditions import Truth, with_condition
-from kubesaga.api.event_source import MAPPING_ROOTS, WorkflowEventSourceStatus
-from kubesaga.api.parsing import parse_event_source_spec
+from kubesaga.api.event_source import WorkflowEventSourceStatus
 from kubesaga.api.reasons import Reason
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.expressions import Evaluator
-from kubesaga.errors import InvalidSpec, Problem
+from kubesaga.engine.validation_sources import problems_of_source
+from kubesaga.errors import Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES
@@ -28,8 +29,13 @@ _TAKEN: Final = "A gateway that serves this namespace takes deliveries."
 class EventSourceReconciler:
     """Takes one WorkflowEventSource at a time. Its status is written only when it changes."""
 
-    def __init__(self, client: KubeClient, evaluator: Evaluator, clock: Clock) -> None:
+    def __init__(
+        self, client: KubeClient, evaluator: Evaluator, clock: Clock,
+        changed: Callable[[RunKey, dict[str, Any] | None], None] = lambda _key, _body: None,
+    ) -> None:  # fmt: skip
+        """`changed` is told of each source that was looked at; None: it is gone."""
         self._client = client
+        self._changed = changed
         self._evaluator = evaluator
         self._clock = clock
 
@@ -38,11 +44,13 @@ class EventSourceReconciler:
         try:
             body = await self._client.get(WORKFLOW_EVENT_SOURCES, key.namespace, key.name)
         except errors.NotFound:
+            self._changed(key, None)
             return None
+        self._changed(key, body)
         if "deletionTimestamp" in body["metadata"]:
             return None
         old = body.get("status") or {}
-        problems = await asyncio.to_thread(problems_of, body.get("spec"), self._evaluator)
+        problems = await asyncio.to_thread(problems_of_source, body.get("spec"), self._evaluator)
         patch = merge_patch(old, self._status(body["metadata"], old, problems).wire())
         if not patch:
             return None
@@ -70,18 +78,3 @@ class EventSourceReconciler:
             "; ".join(map(str, problems)) or _TAKEN, now=self._clock.now(), generation=generation,
         )  # fmt: skip
         return WorkflowEventSourceStatus(observed_generation=generation, conditions=conditions)
-
-
-def problems_of(document: Any, evaluator: Evaluator) -> list[Problem]:
-    """Return all that is wrong with a source's spec, its expressions included. It waits for the evaluator."""
-    try:
-        spec = parse_event_source_spec(document)
-    except InvalidSpec as error:
-        return list(error.problems)
-    if spec.mapping is None:
-        return []
-    checked = [
-        (path, expression, evaluator.check(expression, MAPPING_ROOTS))
-        for path, expression in spec.mapping.expressions("spec.mapping")
-    ]
-    return [Problem(path, f"in `{expression}`: {fault}") for path, expression, fault in checked if fault]

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
+from kubesaga.api.event_source import EVENT_ACTOR_ANNOTATION, EVENT_ID_ANNOTATION, MAX_ACTOR
 from kubesaga.api.fields import parse_time
 from kubesaga.api.names import FINISHED_LABEL, REVISION_LABEL, RUN_FINALIZER
 from kubesaga.api.parsing import parse_run_spec, parse_status
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import WorkflowRunSpec
+from kubesaga.api.run import TriggerStatus, WorkflowRunSpec
+from kubesaga.api.triggers import TICK_ANNOTATION, TRIGGER_KEY_ANNOTATION, TRIGGER_LABEL
 from kubesaga.controller.actions import Actions
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.records import Body, Records
@@ -22,6 +26,9 @@ from kubesaga.errors import InvalidSpec
 from kubesaga.executors.base import Executor
 
 _NOTHING = Unusable(reason=Reason.INVALID_SPEC, message="")
+
+_MAX_MARK: Final = 256
+"""Longest mark of a trigger, in characters. Ours are no longer; who creates a run can write what they like."""
 
 NamespaceEnding = Callable[[str], Awaitable[bool]]
 """Tells whether a namespace is being deleted."""
@@ -137,7 +144,28 @@ def run_of(key: RunKey, body: Body) -> tuple[Run, InvalidSpec | None]:
         deleting="deletionTimestamp" in metadata,
         claimed=RUN_FINALIZER in metadata.get("finalizers", ()),
         finalizers=tuple(name for name in metadata.get("finalizers", ()) if name != RUN_FINALIZER),
+        trigger=_trigger_of(metadata),
         marked_revision=labels.get(REVISION_LABEL, ""),
         marked_finished=labels.get(FINISHED_LABEL) == "true",
     )
     return run, problem
+
+
+def _trigger_of(metadata: Mapping[str, Any]) -> TriggerStatus | None:
+    """Return what a trigger made a run of; None for a run that none made."""
+    marks = metadata.get("annotations") or {}
+    name = marks.get(TRIGGER_LABEL) or (metadata.get("labels") or {}).get(TRIGGER_LABEL)
+    if TRIGGER_KEY_ANNOTATION not in marks or not name:
+        return None
+    event, actor = marks.get(EVENT_ID_ANNOTATION), marks.get(EVENT_ACTOR_ANNOTATION)
+    return TriggerStatus(
+        name=name[:_MAX_MARK], event_id=event[:_MAX_MARK] if event else None,
+        tick=_tick(marks.get(TICK_ANNOTATION)), actor=actor[:MAX_ACTOR] if actor else None,
+    )  # fmt: skip
+
+
+def _tick(mark: str | None) -> datetime | None:
+    try:
+        return parse_time(mark) if mark else None
+    except (ValueError, OverflowError):
+        return None  # a mark that somebody else has changed

@@ -5,26 +5,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from kubesaga.api.conditions import with_condition
+from kubesaga.api.conditions import Truth, with_condition
+from kubesaga.api.event_types import CATALOGUE, EventType
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.uses import NOTHING, Uses
 from kubesaga.engine.validation import warnings_of
+from kubesaga.engine.validation_triggers import unknown_events
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
+
+EVENT_KNOWN: Final = "EventKnown"
+SCHEDULE_STOPPED: Final = "ScheduleStopped"
+"""Where they do not apply, they are not there."""
 
 _OWN: Final = ("observedGeneration", "currentRevision", "conditions")
 """What of the status is ours; the rest is of others."""
@@ -38,8 +45,11 @@ _TOLD: Final = 10
 class WorkflowReconciler:
     """Takes one Workflow at a time. Its status is written only when it changes."""
 
-    def __init__(self, client: KubeClient, definitions: Definitions, limits: LiveLimits, clock: Clock) -> None:
+    def __init__(
+        self, client: KubeClient, definitions: Definitions, limits: LiveLimits, types: EventTypes, clock: Clock
+    ) -> None:
         self._client = client
+        self._types = types
         self._limits = limits
         self._definitions = definitions
         self._clock = clock
@@ -51,6 +61,7 @@ class WorkflowReconciler:
         except errors.NotFound:
             self._definitions.users.discard(key)
             self._limits.workflow_gone(key)
+            self._types.forget(key)
             return None
         if "deletionTimestamp" in body["metadata"]:
             return None
@@ -81,18 +92,21 @@ class WorkflowReconciler:
     async def _status(self, body: dict[str, Any], document: dict[str, Any]) -> WorkflowStatus:
         metadata = body["metadata"]
         old = WorkflowStatus.model_validate(document)
-        revision = old.current_revision
+        revision, events = old.current_revision, None
         try:
             definition, revision = await self._definitions.pin(
                 metadata["namespace"], metadata["name"], metadata["name"], body.get("spec") or {}
             )
+            types = await self._types.known(_key_of(metadata), definition.spec.triggers)
             good, reason, message = (
                 True,
                 Reason.VALID,
-                await asyncio.to_thread(verdict_of, definition.spec, definition.uses),
+                await asyncio.to_thread(verdict_of, definition.spec, definition.uses, types),
             )
+            events = _events_known(definition.spec, types)
         except InvalidSpec as error:
             good, reason, message = False, Reason.INVALID_SPEC, str(error)
+            self._types.forget(_key_of(metadata))
             _log.warning("Workflow %s/%s is not valid: %s", metadata["namespace"], metadata["name"], error)
         now, generation = self._clock.now(), metadata.get("generation", 0)
         conditions = old.conditions
@@ -100,12 +114,40 @@ class WorkflowReconciler:
             conditions = with_condition(
                 conditions, type_, "True" if truth else "False", reason, message, now=now, generation=generation
             )  # fmt: skip
+        for type_, verdict in ((EVENT_KNOWN, events), (SCHEDULE_STOPPED, _stopped(body, generation))):
+            conditions = [condition for condition in conditions if condition.type != type_ or verdict is not None]
+            if verdict is not None:
+                conditions = with_condition(conditions, type_, *verdict, now=now, generation=generation)
         return WorkflowStatus(observed_generation=generation, current_revision=revision, conditions=conditions)
 
 
-def verdict_of(spec: WorkflowSpec, uses: Uses = NOTHING) -> str:
+def _key_of(metadata: dict[str, Any]) -> RunKey:
+    return RunKey(namespace=metadata["namespace"], name=metadata["name"])
+
+
+def _events_known(spec: WorkflowSpec, types: Mapping[str, EventType]) -> tuple[Truth, Reason, str] | None:
+    """Return what the condition EventKnown says; None for a Workflow that waits for no events."""
+    if all(trigger.event is None for trigger in spec.triggers):
+        return None
+    unknown = list(unknown_events(spec.triggers, known=types))
+    if not unknown:
+        return "True", Reason.REGISTERED, REASON_TEXT[Reason.REGISTERED]
+    return "False", Reason.UNKNOWN_EVENT_TYPE, "; ".join(map(str, unknown))
+
+
+def _stopped(body: dict[str, Any], generation: int) -> tuple[Truth, Reason, str] | None:
+    """Return what the condition ScheduleStopped says; None where no schedule has stopped itself."""
+    records = (body.get("status") or {}).get("schedules") or {}
+    names = [name for name, record in records.items() if record.get("stoppedGeneration") == generation]
+    if not names:
+        return None
+    told = f"status.schedules: {', '.join(sorted(names))}: the last runs have failed (failureLimit)"
+    return "True", Reason.FAILURE_LIMIT_REACHED, f"{told}; change the Workflow to let it go on"
+
+
+def verdict_of(spec: WorkflowSpec, uses: Uses = NOTHING, types: Mapping[str, EventType] = CATALOGUE) -> str:
     """Return the message of a valid Workflow's condition: that it is valid, and what is probably not meant."""
-    return sentence_of(REASON_TEXT[Reason.VALID], warnings_of(spec, uses=uses))
+    return sentence_of(REASON_TEXT[Reason.VALID], warnings_of(spec, uses=uses, types=types))
 
 
 def sentence_of(valid: str, warnings: Sequence[Problem]) -> str:

@@ -43,6 +43,8 @@ def reconcile(snapshot: Snapshot, now: datetime, evaluator: Evaluator) -> Decisi
     if snapshot.run.status.finished:
         told = answers_of_finished(snapshot.run, snapshot.commands)
         return Decision(status=snapshot.run.status, effects=(*tidying(snapshot), *told))
+    if snapshot.run.status.phase is None and snapshot.run.trigger is not None:
+        snapshot = snapshot.with_status(snapshot.run.status.model_copy(update={"trigger": snapshot.run.trigger}))
     if isinstance(snapshot.definition, Unusable):
         return _refuse(snapshot, now, snapshot.definition)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON Schemas of Activities: which are taken, and what is wrong with a value.
+"""JSON Schemas of Activities and event types: which are taken, and what is wrong with a value.
 
 The keywords are those of draft 2020-12 that can be checked in bounded time; what else there is, is refused by name, so
 that nothing is accepted and ignored. A check takes at most MAX_STEPS steps. Patterns are matched by the evaluator (RE2:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Schema = Mapping[str, Any]
 
 MAX_SCHEMA_BYTES: Final = 32 * 1024
-"""Largest schema, as JSON. It is kept in every revision that uses it."""
+"""Largest schema, as JSON. An Activity's is kept in every revision that uses it."""
 MAX_SCHEMA_DEPTH: Final = 32
 MAX_STEPS: Final = 50_000
 """Most steps of one check: keywords applied, and the members each of them goes over. At most a third of a second."""
@@ -58,7 +58,7 @@ _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def problems_of_schema(schema: Schema, path: str, evaluator: Evaluator) -> Iterator[Problem]:
-    """Yield what is wrong with a schema of params or outputs, which are objects."""
+    """Yield what is wrong with a schema."""
     size = len(json.dumps(schema, ensure_ascii=False).encode(errors="surrogatepass"))
     if size > MAX_SCHEMA_BYTES:
         yield Problem(path, f"is {size:,} bytes as JSON; a schema has at most {MAX_SCHEMA_BYTES:,}")
@@ -66,8 +66,6 @@ def problems_of_schema(schema: Schema, path: str, evaluator: Evaluator) -> Itera
     found = list(_in_schema(schema, path, schema, evaluator, 0))
     if not found and (fault := _meta_fault(schema)) is not None:
         found = [Problem(field_path(path, *fault[0]), f"is no valid JSON Schema: {fault[1]}")]
-    if not found and "type" in schema and "object" not in _listed(schema["type"]):
-        found = [Problem(field_path(path, "type"), "must be object: that is what params and outputs are")]
     yield from found
 
 

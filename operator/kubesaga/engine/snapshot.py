@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from kubesaga.api.names import digest
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
+from kubesaga.api.run import TriggerStatus, WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
 from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Definition, Kind
@@ -58,6 +58,8 @@ class Run:
     """It bears our finalizer."""
     finalizers: tuple[str, ...] = ()
     """Those of others, which every write of ours must keep."""
+    trigger: TriggerStatus | None = None
+    """What a trigger made it of, by the marks that it bears."""
     marked_revision: str = ""
     """The label that names the revision it works from."""
     marked_finished: bool = False

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, Final
 
+from kubesaga.api.event_types import CATALOGUE, EventType
 from kubesaga.api.fields import VARIABLE_NAME
 from kubesaga.api.parsing import field_path
 from kubesaga.api.run import WorkflowRunSpec
@@ -128,9 +129,11 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
     return found
 
 
-def warnings_of(spec: WorkflowSpec, path: str = "spec", uses: Uses = NOTHING) -> list[Problem]:
-    """Return what is allowed in a valid spec and probably not meant."""
-    found = [*validation_warnings.warnings(spec, uses, path), *validation_guards.warnings(spec, uses, path)]
+def warnings_of(
+    spec: WorkflowSpec, path: str = "spec", uses: Uses = NOTHING, types: Mapping[str, EventType] = CATALOGUE
+) -> list[Problem]:
+    """Return what is allowed in a valid spec and probably not meant. `types` are the event types that are known."""
+    found = [*validation_warnings.warnings(spec, uses, path, types), *validation_guards.warnings(spec, uses, path)]
     return sorted(found, key=_place(path))
 
 

@@ -144,5 +144,11 @@ def _retry_of(work: Work) -> Retry | None:
 
 def _schemas(spec: ActivityTypeSpec, evaluator: Evaluator, path: str) -> Iterator[Problem]:
     for name, schema in (("input", spec.input), ("output", spec.output)):
-        if schema is not None:
-            yield from problems_of_schema(schema, field_path(path, name), evaluator)
+        if schema is None:
+            continue
+        here = field_path(path, name)
+        found = list(problems_of_schema(schema, here, evaluator))
+        yield from found
+        kinds = schema.get("type", "object")
+        if not found and "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+            yield Problem(field_path(here, "type"), "must be object: that is what params and outputs are")

@@ -32,7 +32,7 @@ ATTRIBUTES: Final = frozenset(
 
 _OF_TIME: Final = {
     "time_zone": "timeZone", "concurrency_policy": "concurrencyPolicy", "catch_up": "catchUp",
-    "starting_deadline": "startingDeadline",
+    "starting_deadline": "startingDeadline", "failure_limit": "failureLimit",
 }  # fmt: skip
 
 
@@ -56,17 +56,25 @@ def warnings(
     triggers: Sequence[Trigger], path: str = "spec", known: Mapping[str, EventType] = CATALOGUE
 ) -> Iterator[Problem]:
     """Yield what is allowed in triggers and probably not meant. `known` are the event types that are registered."""
+    yield from unknown_events(triggers, path, known)
     for number, trigger in enumerate(triggers):
         here = field_path(path, "triggers", number)
-        if trigger.event is not None and not is_known(trigger.event, known.values()):
-            yield Problem(field_path(here, "event"), unknown_type(trigger.event, known))
-        elif trigger.event is not None and not trigger.timed and _would_be_a_timer(trigger.event):
+        if trigger.event is not None and not trigger.timed and _would_be_a_timer(trigger.event):
             told = "timer events are not among those it stands for; a trigger of its own starts runs by the clock"
             yield Problem(field_path(here, "event"), told)
         if trigger.catch_up is CatchUp.ALL and trigger.concurrency_policy in _ONE_AT_A_TIME:
             told = f"means Latest together with concurrencyPolicy {trigger.concurrency_policy}: one run at a time, so the newest tick"
             yield Problem(field_path(here, "catchUp"), told)
         yield from _attributes(trigger, here)
+
+
+def unknown_events(
+    triggers: Sequence[Trigger], path: str = "spec", known: Mapping[str, EventType] = CATALOGUE
+) -> Iterator[Problem]:
+    """Yield the triggers on event types that nobody has registered. They work all the same: the set is open."""
+    for number, trigger in enumerate(triggers):
+        if trigger.event is not None and not is_known(trigger.event, known.values()):
+            yield Problem(field_path(path, "triggers", number, "event"), unknown_type(trigger.event, known))
 
 
 def unknown_type(event: str, known: Mapping[str, EventType] = CATALOGUE) -> str:

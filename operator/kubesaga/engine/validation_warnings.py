@@ -6,9 +6,10 @@ Each can be silenced by saying what is meant; what a good Workflow often does is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+from kubesaga.api.event_types import CATALOGUE, EventType
 from kubesaga.api.failure import Compensation, ErrorHandling, ErrorStrategy, WorkflowError, WorkflowErrorHandling
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
@@ -25,11 +26,13 @@ _HARMLESS: Final = ("GET", "HEAD")
 """The methods that change nothing (RFC 9110, section 9.2.1)."""
 
 
-def warnings(spec: WorkflowSpec, uses: Uses, path: str) -> Iterator[Problem]:
+def warnings(
+    spec: WorkflowSpec, uses: Uses, path: str, types: Mapping[str, EventType] = CATALOGUE
+) -> Iterator[Problem]:
     """Yield what is probably not meant."""
     if not (spec.description or "").strip():
         yield Problem(field_path(path, "description"), "is empty; say in a sentence what the Workflow is for")
-    yield from validation_triggers.warnings(spec.triggers, path)
+    yield from validation_triggers.warnings(spec.triggers, path, types)
     graph = graph_of(spec, path)
     spots = tuple(spots_of(spec, path))
     yield from _timeouts(spec, spots)

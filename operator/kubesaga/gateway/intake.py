@@ -26,6 +26,7 @@ from kubesaga.gateway.proofs import Verdict, judge, secret_of
 from kubesaga.gateway.rates import Rates
 from kubesaga.gateway.refusal import Refusal, too_large, unavailable, unproven
 from kubesaga.gateway.runs import Made, RunMaker, origin_of
+from kubesaga.gateway.schemas import EventSchemas
 from kubesaga.gateway.secrets import Secrets, SecretUnusable
 from kubesaga.gateway.series import Series
 from kubesaga.gateway.slack import Challenge, read_slack
@@ -69,6 +70,8 @@ class _Taken:
     causes: Sequence[tuple[Object, Caused]] = ()
     faults: Sequence[tuple[str, str]] = ()
     """What kept triggers from being looked at, by the name of their Workflow."""
+    filtered: Mapping[str, int] = field(default_factory=dict)
+    """How many triggers that wait for its type filter it out, by the name of their Workflow."""
 
 
 class Intake:
@@ -83,6 +86,7 @@ class Intake:
         self._maker = maker
         self._triggers = triggers
         self._evaluator = evaluator
+        self._schemas = EventSchemas(evaluator)
         self._series = series
         self._clock = clock
         self._rates = Rates(clock.monotonic)
@@ -90,13 +94,14 @@ class Intake:
 
     async def deliver(self, namespace: str, name: str, headers: Headers, body: bytes) -> Answer:
         """Take a delivery. Raises Refusal."""
+        received = self._clock.monotonic()
         source = self._sources.find(namespace, name)
         if source is None:
             self._complain(f"a delivery came for the event source {namespace}/{name}, which is not there or not valid")
             raise unproven()
         await self._check_proof(source, headers, body)
         try:
-            answer = await self._take(source, headers, body)
+            answer = await self._take(source, headers, body, received)
         except EvaluatorUnavailable as error:
             self._complain(f"expressions cannot be evaluated: {error}")
             raise unavailable("the delivery cannot be looked at now: try again later") from error
@@ -137,7 +142,7 @@ class Intake:
 
     # --- what is in it
 
-    async def _take(self, source: Source, headers: Headers, body: bytes) -> Answer:
+    async def _take(self, source: Source, headers: Headers, body: bytes, received: float) -> Answer:
         spec = source.spec
         self._rates.take(source.namespace, source.name, spec.rate_limit)
         if len(body) > spec.max_body_bytes:
@@ -145,14 +150,17 @@ class Intake:
         read = await self._read(source, headers, body)
         if isinstance(read, Challenge):
             return Answer(status=200, body={"challenge": read.text})
+        self._series.received.labels(source.namespace, source.name).inc(len(read))
         if len(read) > 1:
             self._rates.take(source.namespace, source.name, spec.rate_limit, len(read) - 1)
         many = spec.type is SourceType.CLOUD_EVENTS
-        texts = [event.text(f"[{number}]" if many and len(read) > 1 else "") for number, event in enumerate(read)]
+        paths = [f"[{number}]" if many and len(read) > 1 else "" for number in range(len(read))]
+        events = [(event, event.text(path), path) for event, path in zip(read, paths, strict=True)]
         _check_ids(read)
-        taken = await asyncio.to_thread(self._match, source, list(zip(read, texts, strict=True)))
+        taken = await asyncio.to_thread(self._match, source, events)
         self._tell_faults(source, taken)
-        made = await self._make(source, taken)
+        made = await self._make(source, taken, received)
+        self._count_events(source, taken)
         return Answer(body={"events": [_told(each, runs) for each, runs in zip(taken, made, strict=True)]})
 
     async def _read(self, source: Source, headers: Headers, body: bytes) -> Sequence[Event] | Challenge:
@@ -169,22 +177,30 @@ class Intake:
                     return found
                 return [] if found is None else [found]
 
-    def _match(self, source: Source, events: Sequence[tuple[Event, str]]) -> Sequence[_Taken]:
-        """Hold events against the triggers of the namespace. Called in a thread: it waits for the evaluator."""
+    def _match(self, source: Source, events: Sequence[tuple[Event, str, str]]) -> Sequence[_Taken]:
+        """Hold events, each with its text and its place, against their schemas and the triggers of the namespace.
+
+        Called in a thread: it waits for the evaluator. Raises Refusal.
+        """
+        for event, _, path in events:
+            self._schemas.check(source, event, path)
         workflows = self._sources.workflows(source.namespace)
-        return [self._match_one(source, event, text, workflows) for event, text in events]
+        return [self._match_one(source, event, text, workflows) for event, text, _ in events]
 
     def _match_one(self, source: Source, event: Event, text: str, workflows: Sequence[Object]) -> _Taken:
         if not source.spec.takes(event.type):
             return _Taken(event=event, welcome=False)
         causes: list[tuple[Object, Caused]] = []
         faults: list[tuple[str, str]] = []
+        filtered: dict[str, int] = {}
         wire = event.wire()
         for workflow in workflows:
             matches = self._triggers.match(workflow, wire, text, origin_of(source, event))
             causes += [(workflow, caused) for caused in matches.caused]
-            faults += [(workflow["metadata"]["name"], fault) for fault in matches.faults]
-        return _Taken(event=event, welcome=True, causes=causes, faults=faults)
+            name = workflow["metadata"]["name"]
+            faults += [(name, fault) for fault in matches.faults]
+            filtered |= {name: matches.filtered} if matches.filtered else {}
+        return _Taken(event=event, welcome=True, causes=causes, faults=faults, filtered=filtered)
 
     def _tell_faults(self, source: Source, taken: Sequence[_Taken]) -> None:
         for workflow, fault in (each for event in taken for each in event.faults):
@@ -194,7 +210,7 @@ class Intake:
 
     # --- what comes of it
 
-    async def _make(self, source: Source, taken: Sequence[_Taken]) -> Sequence[Sequence[Made]]:
+    async def _make(self, source: Source, taken: Sequence[_Taken], received: float) -> Sequence[Sequence[Made]]:
         """Make all runs. Raises the first Refusal once no creation is under way any more."""
         room = asyncio.Semaphore(_AT_ONCE)
 
@@ -203,6 +219,8 @@ class Intake:
                 made = await self._maker.make(source, workflow["metadata"]["name"], caused, each.event)
             result = "created" if made.created else "existing"
             self._series.runs.labels(source.namespace, made.workflow, result).inc()
+            if made.created:
+                self._series.latency.observe(self._clock.monotonic() - received)
             return made
 
         jobs = [asyncio.create_task(make(each, *cause)) for each in taken for cause in each.causes]
@@ -211,9 +229,6 @@ class Intake:
             await asyncio.wait(jobs)
         done = iter([job.result() for job in jobs])
         found = [list(islice(done, len(each.causes))) for each in taken]
-        for each in taken:
-            became = "caused" if each.causes else "unmatched" if each.welcome else "unwelcome"
-            self._series.events.labels(source.namespace, source.name, became).inc()
         for each, runs in zip(taken, found, strict=True):
             if names := ", ".join(run.name for run in runs if run.created):
                 _log.info(
@@ -221,6 +236,15 @@ class Intake:
                     extra={"namespace": source.namespace},
                 )  # fmt: skip
         return found
+
+    def _count_events(self, source: Source, taken: Sequence[_Taken]) -> None:
+        for each in taken:
+            became = "caused" if each.causes else "unmatched" if each.welcome else "unwelcome"
+            self._series.events.labels(source.namespace, source.name, became).inc()
+            for workflow, _ in each.causes:
+                self._series.triggers.labels(source.namespace, workflow["metadata"]["name"], "matched").inc()
+            for name, number in each.filtered.items():
+                self._series.triggers.labels(source.namespace, name, "filtered").inc(number)
 
     def _count(self, source: Source, status: int, reason: str) -> None:
         self._series.deliveries.labels(source.namespace, source.name, str(status), reason).inc()

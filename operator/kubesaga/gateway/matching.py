@@ -26,6 +26,8 @@ class Matches:
     """What the triggers of one Workflow make of an event."""
 
     caused: Sequence[Caused] = ()
+    filtered: int = 0
+    """How many triggers wait for the event's type and do not match: by their conditions, or `when`."""
     faults: Sequence[str] = ()
     """What kept triggers from being looked at (a condition without a value, say): sentences for the log."""
 

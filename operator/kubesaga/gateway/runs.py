@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from kubesaga.api.event_source import (
+    EVENT_ACTOR_ANNOTATION,
     EVENT_DIGEST_ANNOTATION,
     EVENT_ID_ANNOTATION,
     EVENT_ORIGIN_ANNOTATION,
     EVENT_SOURCE_LABEL,
+    MAX_ACTOR,
 )
 from kubesaga.api.names import label_value
 from kubesaga.gateway.event import Event
@@ -100,4 +102,6 @@ def _marked(source: Source, run: Object, event: Event) -> Object:
         EVENT_ID_ANNOTATION: event.id,
         EVENT_DIGEST_ANNOTATION: event.digest(),
     }
+    if (actor := event.attributes.get("actorid")) is not None:
+        annotations[EVENT_ACTOR_ANNOTATION] = str(actor)[:MAX_ACTOR]
     return {**run, "metadata": {**metadata, "labels": labels, "annotations": annotations}}

@@ -23,6 +23,14 @@ class Series:
             "kubesaga_gateway_events", "Events that were taken: caused runs, matched no trigger, or are of no type that the source takes.",
             ["namespace", "source", "result"], registry=registry,
         )  # fmt: skip
+        self.received = Counter(
+            "kubesaga_gateway_events_received", "Events that were read from proven deliveries, whatever became of them.",
+            ["namespace", "source"], registry=registry,
+        )  # fmt: skip
+        self.triggers = Counter(
+            "kubesaga_gateway_triggers", "Triggers that wait for an event's type: matched it, or filtered it out.",
+            ["namespace", "workflow", "result"], registry=registry,
+        )  # fmt: skip
         self.runs = Counter(
             "kubesaga_gateway_runs", "Runs that events caused: created, or there already from an earlier delivery.",
             ["namespace", "workflow", "result"], registry=registry,
@@ -33,6 +41,10 @@ class Series:
         )  # fmt: skip
         self.duration = Histogram(
             "kubesaga_gateway_delivery_duration_seconds", "From the end of a delivery's headers to its answer.",
+            buckets=_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.latency = Histogram(
+            "kubesaga_gateway_run_latency_seconds", "From a delivery that is there whole to a run that it causes.",
             buckets=_BUCKETS, registry=registry,
         )  # fmt: skip
         self._registry = registry

@@ -102,6 +102,7 @@ class Server:
                 self._series.deliveries.labels("", "", str(refusal.status), refusal.reason).inc()
             response = respond(refusal.status, refusal.body(), refusal.headers)
         except (ConnectionError, asyncio.CancelledError):
+            self._series.deliveries.labels("", "", "none", "BrokenOff").inc()
             raise
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the sender is told to try again
             self._series.deliveries.labels("", "", "500", "Bug").inc()

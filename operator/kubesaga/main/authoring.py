@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from kubesaga.api.triggers import TICK_ANNOTATION
 from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_sources import EventSourceReconciler
+from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.workflows import WorkflowReconciler
@@ -31,16 +33,19 @@ class Authoring:
         evaluator: Evaluator,
         limits: LiveLimits,
         clock: Clock,
+        on_tick: Callable[[str], None],
     ) -> None:
+        """`on_tick` is told what becomes of each tick of a schedule."""
         self._definitions = definitions
         self._shared = activities.shared
         self._checker = ActivityReconciler(client, activities, evaluator, limits, clock)
-        workflows = WorkflowReconciler(client, definitions, limits, clock)
+        self._types = EventTypes(client)
+        workflows = WorkflowReconciler(client, definitions, limits, self._types, clock)
         self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
-        sources = EventSourceReconciler(client, evaluator, clock)
+        sources = EventSourceReconciler(client, evaluator, clock, self._source_looked_at)
         self._sources = Queue(sources.process, clock, workers=2, jitter=random.random)
-        ticker = Ticker(client, evaluator, clock.now)
+        ticker = Ticker(client, evaluator, clock.now, observe=on_tick)
         self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
@@ -52,9 +57,20 @@ class Authoring:
         self._workflows.add(key)
         self._ticking.add(key)
 
+    def run_changed(self, body: dict[str, Any]) -> None:
+        """Look at the schedule that made a run, once that has finished: it may have failed once too often."""
+        made_by_a_tick = TICK_ANNOTATION in (body["metadata"].get("annotations") or {})
+        name = ((body.get("spec") or {}).get("workflowRef") or {}).get("name")
+        if made_by_a_tick and name and (body.get("status") or {}).get("completionTime"):
+            self._ticking.add(RunKey(namespace=body["metadata"]["namespace"], name=name))
+
     def event_source_changed(self, key: RunKey) -> None:
         """Look at a WorkflowEventSource."""
         self._sources.add(key)
+
+    def _source_looked_at(self, key: RunKey, body: dict[str, Any] | None) -> None:
+        for user in self._types.changed(key, body):
+            self._workflows.add(user)
 
     def activity_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Look at an Activity and at all that may use it: whether its ids are theirs, the look itself finds out."""

@@ -78,6 +78,7 @@ class _Shell:
         self._records = records
         self._runs = runs
         self.workflow_changed = authoring.workflow_changed
+        self._run_changed = authoring.run_changed
         self.activity_changed = authoring.activity_changed
         self.event_source_changed = authoring.event_source_changed
         self._actions = actions
@@ -85,6 +86,7 @@ class _Shell:
 
     def run_changed(self, key: RunKey, body: dict[str, Any], *, gone: bool) -> None:
         """Queue a run, unless it is our own write that comes back."""
+        self._run_changed(body)
         if self._records.lost(key, body) if gone else self._records.saw(key, body):
             self._runs.add(key)
 
@@ -214,7 +216,7 @@ async def _lead(base: Base, elector: Elector) -> None:
             evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        authoring = Authoring(client, definitions, activities, evaluator, admission.limits, clock)
+        authoring = Authoring(client, definitions, activities, evaluator, admission.limits, clock, base.metrics.on_tick)
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),

@@ -39,7 +39,7 @@ class WorkflowTriggers:
         home = Origin(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
         # What tells the event from others is where it came in too; what expressions read is the event as it is.
         given = Event(type=str(event["type"]), source=origin, id=str(event["id"]), document=event, text=text)
-        caused, faults = [], []
+        caused, faults, filtered = [], [], 0
         for matcher in matchers:
             answer = matcher.event(given, self._evaluator)
             if isinstance(answer, Match):
@@ -47,7 +47,9 @@ class WorkflowTriggers:
                 caused.append(Caused(trigger=matcher.trigger.name, run=run))
             elif isinstance(answer, Broken):
                 faults += [str(problem) for problem in answer.problems]
-        return Matches(caused=caused, faults=faults)
+            else:
+                filtered += matcher.waits_for(given.type)
+        return Matches(caused=caused, filtered=filtered, faults=faults)
 
     def is_same(self, found: Object, wanted: Object) -> bool:
         """Tell whether a run was made for the same Workflow, trigger and event."""

@@ -43,6 +43,10 @@ class Metrics:
             ["workflow", "deed", "kind", "phase", "reason"],
             registry=registry,
         )  # fmt: skip
+        self.ticks = Counter(
+            "kubesaga_schedule_ticks", "Ticks of schedules: started a run, were left out, or could not have one.", ["result"],
+            registry=registry,
+        )  # fmt: skip
         self.attempts_started = Counter(
             "kubesaga_attempts_started", "Attempts that were started.", ["workflow", "kind"], registry=registry
         )
@@ -91,6 +95,10 @@ class Metrics:
             self.revisions_deleted.inc()
         else:
             self.runs_deleted.labels(why).inc()
+
+    def on_tick(self, became: str) -> None:
+        """Count a tick of a schedule by what became of it: started, left_out, failed."""
+        self.ticks.labels(became).inc()
 
     def exposition(self) -> bytes:
         """Return everything in the Prometheus text format. Takes long enough to be called in a thread."""

@@ -61,6 +61,11 @@ class Matcher:
     declared: tuple[Input, ...]
     conditions: Node = field(repr=False)
 
+    def waits_for(self, type_: str) -> bool:
+        """Tell whether events of a type that come in are looked at here; those of the clock's own types never are."""
+        timed = self.trigger.timed or type_ in TIMER_EVENTS
+        return not timed and fits(self.trigger.event or "", type_)
+
     def event(self, event: Event, evaluator: Evaluator) -> Answer:
         """Return whether an event that came in starts a run. What the clock starts, no event does."""
         trigger = self.trigger

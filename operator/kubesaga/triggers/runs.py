@@ -103,7 +103,7 @@ def _run(
                 TRIGGER_LABEL: label_value(trigger.name),
                 TRIGGER_ID_LABEL: trigger_id(origin.uid, trigger.name),
             },
-            "annotations": {TRIGGER_KEY_ANNOTATION: key, **marks},
+            "annotations": {TRIGGER_KEY_ANNOTATION: key, TRIGGER_LABEL: trigger.name, **marks},
         },
         "spec": {"workflowRef": {"name": origin.name}, "inputs": dict(inputs), "event": event.text},
     }

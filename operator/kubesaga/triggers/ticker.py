@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kubesaga.api.fields import format_time, parse_time
-from kubesaga.api.names import FINISHED_LABEL
+from kubesaga.api.names import COMPLETED_ANNOTATION, FINISHED_LABEL, PHASE_LABEL
 from kubesaga.api.run import RunPhase
 from kubesaga.api.triggers import TRIGGER_ID_LABEL, ConcurrencyPolicy, ScheduleStatus, Trigger
 from kubesaga.api.workflow import WorkflowSpec
@@ -27,6 +27,7 @@ from kubesaga.engine.validation_triggers import trigger_schedule
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS
+from kubesaga.triggers.failures import Ended, Streak, is_stopped, streak_of
 from kubesaga.triggers.matching import Broken, Matcher, NoMatch
 from kubesaga.triggers.names import trigger_id
 from kubesaga.triggers.runs import Body, Origin, is_same, run_of_tick, tick_event
@@ -89,12 +90,8 @@ class Ticker:
         records: dict[str, ScheduleStatus] = {}
         for matcher in matchers:
             before = known.get(matcher.trigger.name)
-            planned = plan(
-                matcher.trigger, trigger_schedule(matcher.trigger), before,
-                now=self._now(), since=_since(body, self._now()), suspended=bool(spec.suspend),
-            )  # fmt: skip
             try:
-                records[matcher.trigger.name] = await self._carry_out(origin_of(body), matcher, planned)
+                records[matcher.trigger.name] = await self._see_to(body, bool(spec.suspend), matcher, before)
             except errors.ApiError as error:
                 failures.append(error)
                 if before is not None:
@@ -104,6 +101,36 @@ class Ticker:
         if failures:
             raise failures[0]
         return min((record.next for record in records.values() if record.next is not None), default=None)
+
+    async def _see_to(
+        self, body: Body, suspended: bool, matcher: Matcher, before: ScheduleStatus | None
+    ) -> ScheduleStatus:
+        """See to one schedule; return its record."""
+        origin, trigger = origin_of(body), matcher.trigger
+        streak = await self._streak(origin, trigger, before, body["metadata"].get("generation", 0))
+        if before is not None and before.stopped_generation is not None and streak.stopped is None:
+            before = before.model_copy(update={"message": None})  # that it has stopped is no longer true
+        planned = plan(
+            trigger, trigger_schedule(trigger), before, now=self._now(), since=_since(body, self._now()),
+            suspended=suspended or streak.stopped is not None,
+        )  # fmt: skip
+        return streak.recorded(await self._carry_out(origin, matcher, planned))
+
+    async def _streak(self, origin: Origin, trigger: Trigger, before: ScheduleStatus | None, generation: int) -> Streak:
+        """Return the failures in a row of a schedule that has a limit of them."""
+        ended: list[Ended] = []
+        if trigger.failure_limit is not None and not is_stopped(before, generation):
+            labels = f"{TRIGGER_ID_LABEL}={trigger_id(origin.uid, trigger.name)},{FINISHED_LABEL}=true"
+            selection = Selection(namespace=origin.namespace, labels=labels)
+            listing = await self._client.list(WORKFLOW_RUNS, selection, metadata_only=True)
+            ended = [run for run in map(_ended, listing.items) if run is not None]
+        streak = streak_of(trigger, before, ended, generation=generation, now=self._now())
+        if streak.stopped is not None and not is_stopped(before, generation):
+            _log.warning(
+                "the schedule %s of Workflow %s/%s stops itself: %d runs in a row have failed",
+                trigger.name, origin.namespace, origin.name, len(streak.failed),
+            )  # fmt: skip
+        return streak
 
     async def _carry_out(self, origin: Origin, matcher: Matcher, planned: Plan) -> ScheduleStatus:
         started: list[datetime] = []
@@ -239,6 +266,18 @@ def _patch(old: Mapping[str, Any], records: Mapping[str, ScheduleStatus]) -> dic
         if old.get(field) != told:
             patch[field] = told
     return patch
+
+
+def _ended(body: Body) -> Ended | None:
+    """Return how a finished run ended, by its marks; None where somebody has changed them."""
+    metadata = body["metadata"]
+    try:
+        return Ended(
+            phase=RunPhase((metadata.get("labels") or {})[PHASE_LABEL]),
+            completed=parse_time((metadata.get("annotations") or {})[COMPLETED_ANNOTATION]),
+        )
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 def _is_finished(body: Body) -> bool:

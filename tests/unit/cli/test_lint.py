@@ -19,6 +19,7 @@ GOOD = (
     + "spec:\n  description: d\n  inputs: [{name: a, type: integer, required: true}]\n  activities:\n  - {name: x, handler: h}\n"
 )
 RUN = "apiVersion: kubesaga.dev/v1alpha1\nkind: WorkflowRun\nmetadata: {name: r}\n"
+SOURCE = "apiVersion: kubesaga.dev/v1alpha1\nkind: WorkflowEventSource\nmetadata: {name: s}\n"
 ACTION = "apiVersion: kubesaga.dev/v1alpha1\nkind: WorkflowAction\nmetadata: {generateName: a-}\n"
 
 
@@ -75,7 +76,7 @@ def test_the_examples_are_right(kubesaga: Invoke, examples: Path) -> None:
         ),
         pytest.param(
             GOOD.replace("Workflow", "Workflw"),
-            "w.yaml:2: kind: Workflw is not a kind of kubesaga.dev; there are Workflow, WorkflowRun, Activity, WorkflowAction",
+            "w.yaml:2: kind: Workflw is not a kind of kubesaga.dev; there are Workflow, WorkflowRun, Activity, WorkflowEventSource, WorkflowAction",
             id="another kind",
         ),
         pytest.param(
@@ -84,6 +85,23 @@ def test_the_examples_are_right(kubesaga: Invoke, examples: Path) -> None:
             id="an action that lacks something",
         ),
         pytest.param(ACTION, "w.yaml:1: spec: is required", id="an empty action"),
+        pytest.param(SOURCE, "w.yaml:1: spec: is required", id="an empty event source"),
+        pytest.param(
+            SOURCE + "spec:\n  type: CloudEvents\n  auth: {}\n",
+            "w.yaml:6: spec.auth: must have exactly one of hmac, bearer and none, but has none of them",
+            id="an event source that says nothing of who may send",
+        ),
+        pytest.param(
+            SOURCE + "spec:\n  type: Webhook\n  auth: {none: {}}\n  mapping:\n    type: body.kind\n    id: bdy.id\n",
+            "w.yaml:9: spec.mapping.id: in `bdy.id`: ",
+            id="a mapping that reads what is not there",
+        ),
+        pytest.param(
+            SOURCE
+            + "spec:\n  type: CloudEvents\n  auth: {none: {}}\n  eventTypes:\n  - {type: a, schema: {requird: [x]}}\n",
+            "w.yaml:8: spec.eventTypes[0].schema.requird: requird is not a keyword of JSON Schema that is checked here; did you mean required?",
+            id="a schema with a keyword that does not exist",
+        ),
         pytest.param(
             "a: 1\n", "w.yaml:1: is no Kubernetes object: it needs apiVersion and kind", id="no object at all"
         ),
@@ -191,3 +209,26 @@ def test_json_is_for_machines(kubesaga: Invoke, write: Write) -> None:
         {"file": "w.yaml", "line": 9, "path": "extra", "message": message, "severity": "error"}
     ]
     assert result.stderr == ""
+
+
+WAITS = (
+    HEAD
+    + "spec:\n  description: d\n  triggers: [{name: t, event: 'desk:opened'}]\n  activities: [{name: x, handler: h}]\n"
+)
+REGISTERS = SOURCE + "spec: {type: CloudEvents, auth: {none: {}}, eventTypes: [{type: 'desk:*'}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param(WAITS, "spec.triggers[0].event: desk:opened is not a known event type", id="alone, nobody's"),
+        pytest.param(f"{WAITS}---\n{REGISTERS}", "", id="beside its source, known"),
+        pytest.param(f"{WAITS}---\n{REGISTERS}".replace("{name: s}", "{name: s, namespace: other}").replace("{name: w}", "{name: w, namespace: shop}"), "spec.triggers[0].event", id="beside a source of another namespace, nobody's"),
+        pytest.param(f"{WAITS}---\n{REGISTERS}".replace("none: {}", ""), "spec.triggers[0].event", id="beside a source that is wrong, nobody's"),
+    ],
+)  # fmt: skip
+def test_an_event_type_is(kubesaga: Invoke, write: Write, text: str, told: str) -> None:
+    write("w.yaml", text)
+    warned = [line for line in kubesaga("lint", "w.yaml").stdout.splitlines() if "warning" in line]
+    assert len(warned) == bool(told)
+    assert all(told in line for line in warned)

@@ -10,8 +10,9 @@ import pytest
 from tests.unit.kube.server import ApiServer, serving
 
 from kubesaga.cel.pool import CelPool
-from kubesaga.controller.event_sources import EventSourceReconciler, problems_of
+from kubesaga.controller.event_sources import EventSourceReconciler
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.validation_sources import problems_of_source
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.credentials import Authorization, Credentials
 from kubesaga.kube.transport import Transport
@@ -32,9 +33,13 @@ def evaluator() -> Iterator[CelPool]:
     pytest.param({"type": "Kubernetes"}, ["spec.type: Kubernetes is not supported by this version"], id="a later type"),
     pytest.param({"mapping": {"type": "body.", "id": "body.id"}}, ["spec.mapping.type: in `body.`: "], id="a mapping that is no CEL"),
     pytest.param({"mapping": {"type": "'a'", "id": "event.id"}}, ["spec.mapping.id: in `event.id`: "], id="a mapping that reads what is not there"),
+    pytest.param({"eventTypes": [{"type": "a"}, {"type": "b", "schema": {"type": "text"}}]}, ["spec.eventTypes[1].schema.type: is no valid JSON Schema"], id="a schema of no known type"),
+    pytest.param({"eventTypes": [{"type": "a", "schema": {"properties": {"x": {"pattern": "(?=a)"}}}}]}, ["spec.eventTypes[0].schema.properties.x.pattern: cannot be used"], id="a pattern that is none of RE2"),
+    pytest.param({"eventTypes": [{"type": "a", "schema": {"$ref": "https://x.example"}}]}, ['spec.eventTypes[0].schema["$ref"]: '], id="a schema that is elsewhere"),
+    pytest.param({"eventTypes": [{"type": "a", "schema": {"type": "string"}}]}, [], id="nothing, of data that is a text"),
 ])  # fmt: skip
 def test_what_is_wrong_is(evaluator: CelPool, change: dict[str, Any], told: list[str]) -> None:
-    found = [str(problem) for problem in problems_of({**HOOK, **change}, evaluator)]
+    found = [str(problem) for problem in problems_of_source({**HOOK, **change}, evaluator)]
     assert len(found) == len(told)
     assert all(text.startswith(start) for text, start in zip(found, told, strict=True)), found
 

@@ -79,3 +79,32 @@ async def test_the_commands_are_those_of_the_run_by_name_and_uid_for(phase: str 
     world = World()
     world.change({}, {"phase": phase} if phase else {})
     assert (await world.load()).commands == (COMMAND,)
+
+
+TICK = {
+    "kubesaga.dev/trigger-key": "k",
+    "kubesaga.dev/trigger": "_nightly",
+    "kubesaga.dev/tick": "2026-11-22T01:00:00.000Z",
+}
+EVENT = {"kubesaga.dev/trigger-key": "k", "kubesaga.dev/event-id": "e-1"}
+NAMED = {"kubesaga.dev/trigger": "created"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "trigger"),
+    [
+        pytest.param(NAMED, EVENT, {"name": "created", "eventId": "e-1"}, id="an event's"),
+        pytest.param(NAMED, {**EVENT, "kubesaga.dev/event-actor": "U-1" * 100}, {"name": "created", "eventId": "e-1", "actor": ("U-1" * 100)[:256]}, id="an event's that says who caused it"),
+        pytest.param({"kubesaga.dev/trigger": "nightly"}, TICK, {"name": "_nightly", "tick": "2026-11-22T01:00:00.000Z"}, id="a tick's, of a trigger whose name no label can hold"),
+        pytest.param(NAMED, {**EVENT, "kubesaga.dev/tick": "soon"}, {"name": "created", "eventId": "e-1"}, id="one whose tick somebody has changed"),
+        pytest.param(NAMED, {}, None, id="nobody's: a label alone is not enough"),
+        pytest.param({}, {}, None, id="nobody's"),
+    ],
+)  # fmt: skip
+async def test_the_trigger_of_a_run_is(
+    labels: dict[str, str], annotations: dict[str, str], trigger: dict[str, Any] | None
+) -> None:
+    world = World()
+    world.change({"labels": labels, "annotations": annotations}, {})
+    found = (await world.load()).run.trigger
+    assert (None if found is None else found.wire()) == trigger

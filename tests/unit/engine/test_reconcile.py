@@ -11,7 +11,7 @@ import pytest
 from kubesaga.api.conditions import is_true
 from kubesaga.api.deed import ActivityPhase, ActivityStatus, Stopping
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import RunPhase
+from kubesaga.api.run import RunPhase, TriggerStatus
 from kubesaga.engine.attempt import Observation, Stage, Succeeded, Unknown
 from kubesaga.engine.decision import Decision, Release, Start, Stop, Tidy
 from kubesaga.engine.reconcile import reconcile
@@ -365,3 +365,19 @@ def test_an_attempt_that_cannot_begin_says_why_and_is_tried_again_without_being_
     known = decision.status.activities["pack"]
     assert (known.reason, known.message, known.attempt, known.failures) == (Reason.QUOTA_EXCEEDED, "no room", 1, None)
     assert decision.wake_at == START + timedelta(seconds=3610)
+
+
+TRIGGER = TriggerStatus(name="created", event_id="e-1")
+
+
+@pytest.mark.parametrize(
+    ("snap", "recorded"),
+    [
+        pytest.param(snapshot(TWO, trigger=TRIGGER), TRIGGER, id="of a run that starts"),
+        pytest.param(snapshot(Unusable(reason=Reason.WORKFLOW_NOT_FOUND, message="gone"), trigger=TRIGGER), TRIGGER, id="of a run that is refused"),
+        pytest.param(snapshot(TWO), None, id="not of a run that somebody created"),
+        pytest.param(snapshot(TWO, {"reserve": running()}, trigger=TRIGGER), None, id="not of a run that has been seen before: marks can be changed"),
+    ],
+)  # fmt: skip
+def test_what_a_trigger_made_a_run_of_is_recorded(snap: Snapshot, recorded: TriggerStatus | None) -> None:
+    assert decide(snap).status.trigger == recorded

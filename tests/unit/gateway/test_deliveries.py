@@ -77,6 +77,18 @@ async def test_a_type_that_the_source_does_not_list_causes_nothing(world: World)
     assert "spec.eventTypes" in replies[2].json["events"][0]["ignored"]
 
 
+async def test_an_event_is_held_against_the_schema_that_its_source_gives_now(world: World) -> None:
+    strict = {"type": "ticket:*", "schema": {"required": ["ticketId"]}}
+    await world.source(eventTypes=[strict])
+    refused = await world.send(signed(event()))
+    assert (refused.status, refused.json["path"], world.runs()) == (422, "data.ticketId", [])
+    assert (await world.send(signed(event(data={"ticketId": "T-1"})))).status == 202
+    await world.source(eventTypes=[strict, {"type": "ticket:created"}])
+    assert (await world.send(signed(event(id="e-2")))).status == 202, "the nearest type counts, and it has no schema"
+    await world.source(eventTypes=[{**strict, "schema": {"required": ["id"]}}])
+    assert (await world.send(signed(event(id="e-3")))).status == 202
+
+
 async def test_a_batch_is_answered_event_by_event(world: World) -> None:
     batch = signed([event(id="a"), event(id="b"), event(id="a"), event(id="c", type="other")])
     batch.headers[0] = ("Content-Type", "application/cloudevents-batch+json; charset=UTF-8")
@@ -329,3 +341,35 @@ async def test_a_run_that_this_event_has_not_caused_is_never_taken_for_its_own(w
     reply = await world.send(signed(event()))
     assert reply.status == 409
     assert run["metadata"]["name"] in reply.json["error"]
+
+
+async def test_what_becomes_of_events_is_counted(world: World) -> None:
+    await world.source(eventTypes=[{"type": "ticket:*"}, {"type": "ticket:lost", "schema": {"required": ["why"]}}])
+    await world.workflow("audit", "ticket:created", filters=2)
+    for delivery in (
+        signed(event()),
+        signed(event()),
+        signed(event(id="e-2", type="ticket:escalated")),
+        signed(event(id="e-3", type="sla:breached")),
+        signed(event(id="e-4", type="ticket:lost")),
+    ):
+        await world.send(delivery)
+    of_source = {"namespace": NAMESPACE, "source": "tickets"}
+    deliveries = [
+        world.counted("kubesaga_gateway_deliveries_total", **of_source, status=status, reason=reason)
+        for status, reason in (("202", ""), ("422", "SchemaViolated"))
+    ]
+    assert deliveries == [4, 1]
+    assert world.counted("kubesaga_gateway_events_received_total", **of_source) == 5
+    events = {
+        result: world.counted("kubesaga_gateway_events_total", **of_source, result=result)
+        for result in ("caused", "unmatched", "unwelcome")
+    }
+    assert events == {"caused": 2, "unmatched": 1, "unwelcome": 1}
+    of_audit = {"namespace": NAMESPACE, "workflow": "audit"}
+    assert world.counted("kubesaga_gateway_triggers_total", **of_audit, result="matched") == 2
+    assert world.counted("kubesaga_gateway_triggers_total", **of_audit, result="filtered") == 6
+    assert [
+        world.counted("kubesaga_gateway_runs_total", **of_audit, result=result) for result in ("created", "existing")
+    ] == [1, 1]
+    assert world.counted("kubesaga_gateway_run_latency_seconds_count") == 2, "one for each Workflow's new run"

@@ -45,8 +45,17 @@ async def world(evaluator: CelPool) -> AsyncIterator[World]:
         mapping = {"type": "body.type", "id": "body.id", "time": "body.time"}
         await world.source("hook", type="Webhook", auth={"none": {}}, mapping=mapping)
         await world.source("slow-hook", type="Webhook", auth={"none": {}}, mapping={**mapping, "data": BOMB})
+        await world.source("typed", auth={"none": {}}, eventTypes=TYPES)
         await world.workflow("everything", "*")
         yield world
+
+
+TYPES = [
+    {"type": "ticket:*"},
+    {"type": "ticket:created", "schema": {"type": "object", "required": ["ticketId"], "properties": {"ticketId": {"pattern": "^T-"}}}},
+    {"type": "broken", "schema": {"type": "text"}},
+    {"type": "endless", "schema": {"allOf": [{"$ref": "#"}]}},
+]  # fmt: skip
 
 
 BOMB = "[0,1,2,3,4,5,6,7,8,9].map(a, [0,1,2,3,4,5,6,7,8,9].map(b, [0,1,2,3,4,5,6,7,8,9].map(c, [0,1,2,3,4,5,6,7,8,9].map(d, [0,1,2,3,4,5,6,7,8,9].map(e, [0,1,2,3,4,5,6,7,8,9].map(f, a))))))"
@@ -209,6 +218,14 @@ ROWS: dict[str, tuple[Build, int, str]] = {
     "an attribute called data": (binary(("ce-data", "x")), 400, "header ce-data: is not a name"),
     "a body of no type": (binary(kind=None), 415, "is required where there is a body"),
     "JSON that is none, in binary content": (binary(body=b"{"), 400, "not JSON"),
+    # what its type promises
+    "data that lacks a field": (to("typed", json.dumps(event()).encode(), STRUCTURED), 422, "data.ticketId: is required (the schema of ticket:created)"),
+    "data that no pattern fits": (to("typed", json.dumps(event(data={"ticketId": "1"})).encode(), STRUCTURED), 422, 'data.ticketId: does not match the pattern "^T-"'),
+    "no data where there must be": (to("typed", json.dumps(event(data=...)).encode(), STRUCTURED), 422, "data: must be of type object, but is null"),
+    "bytes where there must be JSON": (to("typed", json.dumps(event(data=..., data_base64="eA==")).encode(), STRUCTURED), 422, "data: is no JSON"),
+    "one of a batch that lacks a field": (to("typed", json.dumps([event(data={"ticketId": "T-1"}), event(id="2")]).encode(), ("Content-Type", "application/cloudevents-batch+json")), 422, "[1].data.ticketId: is required"),
+    "a type whose schema is none": (to("typed", json.dumps(event(type="broken")).encode(), STRUCTURED), 422, "spec.eventTypes[2].schema.type: the schema of broken cannot be used"),
+    "a type whose schema has no end": (to("typed", json.dumps(event(type="endless")).encode(), STRUCTURED), 422, "refers to itself without end"),
     # webhooks, Slack, Thena
     "a webhook without what is mapped": (to("hook", b'{"type":"a"}', JSON), 422, "spec.mapping.id: has no value"),
     "a webhook whose id is an object": (to("hook", b'{"type":"a","id":{},"time":"x"}', JSON), 422, "spec.mapping.id: must be a string"),

@@ -41,7 +41,10 @@ class ByType:
 
     def match(self, workflow: dict[str, Any], event: Mapping[str, Any], text: str, origin: str) -> Matches:
         fitting = [each for each in workflow["spec"].get("triggers", ()) if each["event"] in ("*", event["type"])]
-        return Matches(caused=[self._caused(workflow, each["name"], event, text, origin) for each in fitting])
+        return Matches(
+            caused=[self._caused(workflow, each["name"], event, text, origin) for each in fitting],
+            filtered=workflow["spec"].get("filters", 0),
+        )
 
     def _caused(
         self, workflow: dict[str, Any], trigger: str, event: Mapping[str, Any], text: str, origin: str
@@ -142,6 +145,12 @@ class World:
     def asked(self, method: str, plural: str) -> int:
         return sum(each.method == method and f"/{plural}" in each.path for each in self.api.requests)
 
+    def counted(self, name: str, **labels: str) -> float:
+        """Return a sample of the gateway's series, 0 where there is none."""
+        return self.registry.get_sample_value(name, labels) or 0
+
+    registry: CollectorRegistry
+
     def now(self) -> int:
         return int(self.clock.now().timestamp())
 
@@ -209,14 +218,14 @@ async def gateway(
         for resource in (WORKFLOW_EVENT_SOURCES, WORKFLOWS)
     ]  # fmt: skip
     sources = Sources(*informers)
-    series = Series(CollectorRegistry())
+    series = Series(registry := CollectorRegistry())
     triggers = ByType()
     intake = Intake(
         sources, Secrets(client, clock.monotonic), RunMaker(client, triggers), triggers, evaluator=evaluator, series=series, clock=clock
     )  # fmt: skip
     server = Server(intake.deliver, Bounds(**bounds), series, clock.monotonic)
     world = World(api, client, server, clock, series)
-    world.sources = sources
+    world.sources, world.registry = sources, registry
     tasks = [asyncio.create_task(informer.run()) for informer in informers]
     try:
         await asyncio.gather(*(informer.wait_synced() for informer in informers))

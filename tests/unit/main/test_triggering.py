@@ -64,6 +64,16 @@ def test_an_event_meets(triggers: WorkflowTriggers, spec: dict[str, Any], caused
     assert [fault[: len(start)] for fault, start in zip(matches.faults, told, strict=True)] == told
 
 
+def test_a_trigger_that_waits_for_the_type_and_does_not_match_counts_as_filtered(triggers: WorkflowTriggers) -> None:
+    names = iter("abcd")
+    refusing = [{**CREATED, "name": next(names), **more} for more in (
+        {"conditions": {"priority": "low"}}, {"when": "false"}, {"event": "ticket:deleted"}, {},
+    )]  # fmt: skip
+    timed = {"name": "nightly", "schedule": "0 2 * * *"}
+    found = matched(triggers, workflow(uid="u-f", triggers=[*refusing, timed]))
+    assert (len(found.caused), found.filtered) == (1, 2)
+
+
 def test_the_run_is_complete(triggers: WorkflowTriggers) -> None:
     given = workflow(
         "2",

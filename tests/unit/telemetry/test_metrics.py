@@ -10,6 +10,7 @@ import pytest
 
 from kubesaga.telemetry.logs import ABOUT, JsonFormatter, TextFormatter
 from kubesaga.telemetry.metrics import Metrics
+from kubesaga.triggers.ticker import STARTED
 
 
 def test_gauges_show_what_was_read_last() -> None:
@@ -30,6 +31,12 @@ def test_requests_are_counted_by_verb_kind_and_code() -> None:
     text = metrics.exposition().decode()
     assert 'kubesaga_api_requests_total{code="200",resource="workflowruns",verb="patch"} 1.0' in text
     assert 'code="none"' in text
+
+
+def test_ticks_are_counted_by_what_became_of_them() -> None:
+    metrics = Metrics("1")
+    metrics.on_tick(STARTED)
+    assert 'kubesaga_schedule_ticks_total{result="started"} 1.0' in metrics.exposition().decode()
 
 
 def test_a_watch_that_lasts_for_minutes_does_not_count_as_a_slow_request() -> None:

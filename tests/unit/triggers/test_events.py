@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from kubesaga.api.event_types import CATALOGUE, EventClass, find_type, fits, is_known
 from kubesaga.api.parsing import parse_run_spec
 from kubesaga.api.triggers import TIMER_EVENTS, Trigger
 from kubesaga.engine.cron import schedule_of
+from kubesaga.engine.schemas import problems_of_schema, violation
 from kubesaga.engine.validation import problems_of_run
 from kubesaga.errors import InvalidSpec
+from kubesaga.testing.paths import PathEvaluator
 from kubesaga.triggers.events import MAX_EVENT, event_of
 from kubesaga.triggers.names import event_key, event_run_name, tick_key, tick_run_name, trigger_id
-from kubesaga.triggers.payloads import faults, schema_problems
 from kubesaga.triggers.runs import Origin, is_same, run_of_event, run_of_tick, tick_event
 
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "e1", "source": "desk", "type": "ticket:created", "data": {"a": 1}}
@@ -136,7 +136,7 @@ def test_a_tick_is_an_event_of_the_catalogue() -> None:
     event = tick_event(ORIGIN, NIGHTLY, schedule, TICK)
     assert (event.type, event.id) == ("cron:custom", "2026-11-22T01:00:00.000Z")
     assert event.data["localTime"] == "2026-11-22T02:00:00+01:00"
-    assert faults(CATALOGUE[event.type].schema, event.data) == []
+    assert violation(CATALOGUE[event.type].schema_ or {}, event.data, PathEvaluator(), "data") is None
     run = run_of_tick(ORIGIN, NIGHTLY, TICK, event, {})
     assert run["metadata"]["name"].startswith("high-priority-ticket-nightly-202611220100-"[:40])
     assert problems_of_run(parse_run_spec(run["spec"])) == []
@@ -162,7 +162,7 @@ def test_timers_are_timers() -> None:
 
 def test_every_schema_of_the_catalogue_is_sound() -> None:
     for known in CATALOGUE.values():
-        assert schema_problems(known.schema) == [], known.type
+        assert list(problems_of_schema(known.schema_ or {}, "schema", PathEvaluator())) == [], known.type
 
 
 @pytest.mark.parametrize(
@@ -183,79 +183,3 @@ def test_patterns_fit_from_the_beginning() -> None:
     assert not fits("ticket:*", "my-ticket:created")
     assert not fits("ticket:", "ticket:created")
     assert is_known("account-note:*", CATALOGUE.values())
-
-
-# --- payloads -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("schema", "value", "told"),
-    [
-        pytest.param({"type": "object", "required": ["a"]}, {}, ["data.a: is required"], id="a field is missing"),
-        pytest.param({"properties": {"a": {"type": "string"}}}, {"a": 1}, ["data.a: must be of type string, but is a number"], id="a wrong type"),
-        pytest.param({"type": ["string", "null"]}, 1, ["data: must be of type string or null, but is a number"], id="one of two types"),
-        pytest.param({"type": "integer"}, 1.5, ["data: must be of type integer, but is a number"], id="no whole number"),
-        pytest.param({"type": "number"}, True, ["data: must be of type number, but is a boolean"], id="true is no number"),
-        pytest.param({"items": {"enum": ["a", "b"]}}, ["a", "c"], ['data[1]: "c" is not one of "a", "b"'], id="an item"),
-        pytest.param({"const": 1}, True, ["data: must be 1, but is true"], id="a constant"),
-        pytest.param({"minLength": 2, "pattern": "^a"}, "b", ["data: is shorter than 2 characters", "data: does not fit the pattern ^a"], id="a text"),
-        pytest.param({"minimum": 1, "exclusiveMaximum": 3}, 3, ["data: must be below 3, but is 3"], id="a bound"),
-        pytest.param({"maxItems": 1}, [1, 2], ["data: has more than 1 entries"], id="a long list"),
-        pytest.param({"properties": {"a": {}}, "additionalProperties": False}, {"b": 1}, ["data.b: is not foreseen"], id="a field too many"),
-        pytest.param({"anyOf": [{"type": "string"}, {"type": "number"}]}, None, ["data: fits none of the 2 forms that it may have"], id="no form"),
-        pytest.param({"oneOf": [{"type": "number"}, {"minimum": 1}]}, 2, ["data: fits 2 forms, of which it must fit one"], id="two forms"),
-        pytest.param({"not": {"type": "string"}}, "x", ["data: has a form that it must not have"], id="a forbidden form"),
-        pytest.param({"allOf": [{"minimum": 1}, {"maximum": 2}]}, 0, ["data: must be at least 1, but is 0"], id="all forms"),
-    ],
-)  # fmt: skip
-def test_data_that_is_not_what_its_type_promises(schema: dict[str, Any], value: Any, told: list[str]) -> None:
-    assert schema_problems(schema) == []
-    assert [str(problem) for problem in faults(schema, value)] == told
-    assert not Draft202012Validator(schema).is_valid(value), "the reference implementation says so too"
-
-
-@pytest.mark.parametrize(
-    ("schema", "path", "told"),
-    [
-        pytest.param({"$ref": "https://x.example"}, 'schema["$ref"]', "is a keyword that is not supported", id="a reference"),
-        pytest.param({"type": "text"}, "schema.type", "must be one of null", id="an unknown type"),
-        pytest.param({"properties": {"a": {"pattern": "("}}}, "schema.properties.a.pattern", "is no pattern of RE2", id="a bad pattern"),
-        pytest.param({"properties": [1]}, "schema.properties", "must be a JSON Schema", id="properties that are none"),
-        pytest.param({"required": "a"}, "schema.required", "must be a list of names", id="required without a list"),
-        pytest.param({"minLength": -1}, "schema.minLength", "must be a whole number", id="a length below 0"),
-        pytest.param({"enum": []}, "schema.enum", "a value at least", id="an empty enumeration"),
-        pytest.param({"anyOf": {}}, "schema.anyOf", "must be a list with a schema", id="anyOf without a list"),
-        pytest.param({"oneOf": []}, "schema.oneOf", "must be a list with a schema", id="oneOf nothing"),
-        pytest.param(5, "schema", "must be a JSON Schema", id="no object"),
-    ],
-)  # fmt: skip
-def test_a_schema_that_cannot_be_used(schema: Any, path: str, told: str) -> None:
-    (problem,) = schema_problems(schema)
-    assert problem.path == path
-    assert told in problem.message
-
-
-SIMPLE = st.recursive(
-    st.fixed_dictionaries({}, optional={
-        "type": st.sampled_from(["string", "integer", "number", "object", "array", "boolean", "null"]),
-        "minimum": st.integers(-3, 3), "maxLength": st.integers(0, 3), "minItems": st.integers(0, 2),
-        "required": st.lists(st.sampled_from("ab"), unique=True), "enum": st.lists(st.integers(0, 2) | st.booleans(), min_size=1),
-    }),
-    lambda inner: st.fixed_dictionaries({}, optional={
-        "properties": st.dictionaries(st.sampled_from("ab"), inner), "items": inner, "not": inner,
-        "anyOf": st.lists(inner, min_size=1, max_size=2), "oneOf": st.lists(inner, min_size=1, max_size=2),
-        "additionalProperties": inner | st.booleans(),
-    }),
-    max_leaves=4,
-)  # fmt: skip
-DATA = st.recursive(
-    st.none() | st.booleans() | st.integers(-4, 4) | st.sampled_from([0.5, 1.0]) | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(schema=SIMPLE, value=DATA)
-def test_it_agrees_with_the_reference_implementation(schema: dict[str, Any], value: Any) -> None:
-    assert schema_problems(schema) == []
-    assert (faults(schema, value) == []) is Draft202012Validator(schema).is_valid(value)

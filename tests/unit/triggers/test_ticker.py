@@ -15,6 +15,7 @@ from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.fields import format_time
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.guards import Guards
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions
@@ -409,7 +410,7 @@ async def test_the_check_of_the_workflow_keeps_the_record(world: World) -> None:
 
     definitions = Definitions(read, MemoryRevisions(), PathEvaluator())
     limits = LiveLimits(open_ledger(), Guards(None, world.clock, on_change=lambda _key: None), world.clock)
-    await WorkflowReconciler(world.client, definitions, limits, world.clock).process(KEY)
+    await WorkflowReconciler(world.client, definitions, limits, EventTypes(world.client), world.clock).process(KEY)
     assert world.status["currentRevision"], "it has written"
     assert world.record()["next"] == world.status["nextScheduleTime"] == "2026-01-01T02:00:00.000Z"
 
@@ -456,3 +457,57 @@ async def test_every_tick_once_over_two_days_of_restarts(world: World, seed: int
     )
     assert made == dict.fromkeys(names, max(ticks, int((furthest - START) / timedelta(hours=2))))
     assert world.became[FAILED] == 0
+
+
+# --- failures in a row ----------------------------------------------------------------------------------------------
+
+
+def ends(world: World, tick: str, phase: str) -> None:
+    """Let the run of a tick end now."""
+    body = world.runs[f"2026-01-{tick}"]
+    now = format_time(world.clock.now())
+    body["status"] = {"phase": phase, "completionTime": now}
+    body["metadata"]["labels"] |= {"kubesaga.dev/phase": phase, "kubesaga.dev/finished": "true"}
+    body["metadata"]["annotations"]["kubesaga.dev/completed-at"] = now
+
+
+async def test_a_schedule_stops_itself_after_failures_in_a_row_until_the_workflow_is_changed(world: World) -> None:
+    limited = {**NIGHTLY, "failureLimit": 2}
+    await world.apply(limited)
+    await world.look()
+    for day, phase in (("01", "Failed"), ("02", "Succeeded"), ("03", "Failed"), ("04", "Compensated")):
+        await world.wait_until(f"{day} 02:00")
+        await world.look()
+        world.clock.advance(HOUR)
+        ends(world, f"{day}T02:00", phase)
+    assert await world.look() is None, "there is no next tick"
+    assert world.record()["message"].startswith("It has stopped itself: the last 2 runs have failed")
+    assert "nextScheduleTime" not in world.status
+    await world.wait_until("06 12:00")
+    world.server.objects = {key: body for key, body in world.server.objects.items() if key[0] != "workflowruns"}
+    world.ticker = world.another()
+    assert await world.look() is None, "another replica sees it in the record, though the runs are gone"
+    await world.apply(limited, description="mended")
+    assert await world.look() == at("07 02:00")
+    assert world.runs == {}, "what passed meanwhile is not made up for"
+    assert "message" not in world.record()
+    await world.wait_until("07 02:00")
+    await world.look()
+    assert list(world.runs) == ["2026-01-07T02:00"]
+
+
+async def test_a_schedule_that_has_stopped_holds_up_no_other(world: World) -> None:
+    await world.apply({**NIGHTLY, "failureLimit": 1}, {"name": "daily", "event": "schedule:daily"})
+    await world.look()
+    await world.wait_until("01 02:00")
+    await world.look()
+    ends(world, "01T02:00", "Failed")
+    assert await world.look() == at("02 00:00")
+
+
+async def test_a_schedule_without_a_limit_never_asks_for_its_runs(world: World) -> None:
+    await world.apply(NIGHTLY)
+    await world.look()
+    assert not any(
+        request.method == "GET" and request.path.endswith("/workflowruns") for request in world.server.requests
+    )

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a WorkflowEventSource beyond its shape: the expressions of its mapping, the schemas of its event types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kubesaga.api.event_source import MAPPING_ROOTS, WorkflowEventSourceSpec
+from kubesaga.api.parsing import field_path, parse_event_source_spec
+from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.schemas import problems_of_schema
+from kubesaga.engine.validation_sites import short
+from kubesaga.errors import InvalidSpec, Problem
+
+
+def problems_of_source(document: Any, evaluator: Evaluator) -> list[Problem]:
+    """Return all that is wrong with the spec of a source as it was written. It waits for the evaluator."""
+    try:
+        spec = parse_event_source_spec(document)
+    except InvalidSpec as error:
+        return list(error.problems)
+    return [*_expressions(spec, evaluator), *_schemas(spec, evaluator)]
+
+
+def schema_path(number: int) -> str:
+    """Return where the schema of an event type stands, by its place among `eventTypes`."""
+    return field_path("spec", "eventTypes", number, "schema")
+
+
+def _expressions(spec: WorkflowEventSourceSpec, evaluator: Evaluator) -> Iterator[Problem]:
+    for path, expression in spec.mapping.expressions("spec.mapping") if spec.mapping is not None else ():
+        if fault := evaluator.check(expression, MAPPING_ROOTS):
+            yield Problem(path, f"in `{short(expression)}`: {fault}")
+
+
+def _schemas(spec: WorkflowEventSourceSpec, evaluator: Evaluator) -> Iterator[Problem]:
+    for number, known in enumerate(spec.event_types):
+        if known.schema_ is not None:
+            yield from problems_of_schema(known.schema_, schema_path(number), evaluator)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Workflow says whether its event types are registered, and is looked at again when that changes; and which schedules stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.kube.server import ApiServer
+
+from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.event_types import EventTypes
+from kubesaga.controller.guards import Guards
+from kubesaga.controller.live_limits import LiveLimits
+from kubesaga.controller.memory import MemoryRevisions
+from kubesaga.controller.workflows import WorkflowReconciler
+from kubesaga.engine.attempt import RunKey
+from kubesaga.kube.client import KubeClient
+from kubesaga.testing.clock import FakeClock
+from kubesaga.testing.paths import PathEvaluator
+from kubesaga.testing.unguarded import open_ledger
+
+KEY = RunKey(namespace="support", name="desk")
+SOURCE = RunKey(namespace="support", name="hook")
+
+
+def source(*types: str, namespace: str = "support", **spec: Any) -> dict[str, Any]:
+    whole = {"type": "CloudEvents", "auth": {"none": {}}, "eventTypes": [{"type": type_} for type_ in types], **spec}
+    return {"metadata": {"namespace": namespace, "name": "hook"}, "spec": whole}
+
+
+class World:
+    """One Workflow, and whoever checks it."""
+
+    def __init__(self, server: ApiServer, client: KubeClient, clock: FakeClock) -> None:
+        async def read(_namespace: str, _name: str) -> dict[str, Any] | None:
+            return None
+
+        self.server, self.types = server, EventTypes(client)
+        definitions = Definitions(read, MemoryRevisions(), PathEvaluator())
+        limits = LiveLimits(open_ledger(), Guards(None, clock, on_change=lambda _key: None), clock)
+        self.reconciler = WorkflowReconciler(client, definitions, limits, self.types, clock)
+
+    async def apply(self, *events: str, **spec: Any) -> None:
+        triggers = [{"name": f"t{number}", "event": event} for number, event in enumerate(events)]
+        whole = {"description": "d", "triggers": triggers, "activities": [{"name": "a", "handler": "x"}], **spec}
+        known = self.server.objects.get(("workflows", *KEY_OF)) or {"metadata": {"generation": 0}}
+        metadata = {
+            "namespace": KEY.namespace, "name": KEY.name, "uid": "u", "generation": known["metadata"]["generation"] + 1,
+        }  # fmt: skip
+        await self.server.put("workflows", {"metadata": metadata, "spec": whole, "status": known.get("status", {})})
+
+    async def said(self) -> dict[str, tuple[str, str]]:
+        """Check the Workflow, and return its conditions: status and message by type."""
+        await self.reconciler.process(KEY)
+        conditions = self.server.objects["workflows", KEY.namespace, KEY.name]["status"]["conditions"]
+        return {one["type"]: (one["status"], one["message"]) for one in conditions}
+
+
+KEY_OF = (KEY.namespace, KEY.name)
+
+
+@pytest.fixture
+def world(server: ApiServer, client: KubeClient, clock: FakeClock) -> World:
+    return World(server, client, clock)
+
+
+@pytest.mark.parametrize(
+    ("events", "registered", "known"),
+    [
+        pytest.param(["ticket:created"], None, "True", id="the catalogue's"),
+        pytest.param(["ticket:craeted"], None, "False", id="misspelt"),
+        pytest.param(["desk:opened"], source("desk:opened"), "True", id="registered"),
+        pytest.param(["desk:opened"], source("desk:*"), "True", id="registered by a pattern"),
+        pytest.param(["desk:*"], source("desk:opened"), "True", id="a pattern that a registered one fits"),
+        pytest.param(["desk:opened"], source("desk:closed"), "False", id="another than the registered one"),
+        pytest.param(["desk:opened", "desk:lost"], source("desk:opened"), "False", id="one of two"),
+        pytest.param(["desk:opened"], source("desk:opened", namespace="other"), "False", id="registered elsewhere"),
+        pytest.param(["desk:opened"], source("desk:opened", auth={}), "False", id="registered by a source that is wrong"),
+        pytest.param(["desk:opened"], source(), "False", id="before a source that takes all and registers none"),
+        pytest.param([], None, None, id="none"),
+    ],
+)  # fmt: skip
+async def test_the_event_types_of_a_workflow_are(
+    world: World, events: list[str], registered: dict[str, Any] | None, known: str | None
+) -> None:
+    if registered is not None:
+        await world.server.put("workfloweventsources", registered)
+    await world.apply(*events)
+    said = await world.said()
+    assert said["Ready"][0] == "True", "an unknown type is no fault"
+    assert said.get("EventKnown", (None,))[0] == known
+    assert ("is not a known event type" in said["Ready"][1]) is (known == "False")
+
+
+async def test_the_condition_names_the_trigger_and_goes_with_it(world: World) -> None:
+    await world.apply("ticket:craeted")
+    assert (await world.said())["EventKnown"] == (
+        "False", "spec.triggers[0].event: ticket:craeted is not a known event type; did you mean ticket:created?",
+    )  # fmt: skip
+    await world.apply("ticket:craeted", activities=[])
+    assert set(await world.said()) == {"Ready", "Stalled"}, "of a Workflow that is wrong nothing is known"
+    await world.apply("ticket:created")
+    assert (await world.said())["EventKnown"][0] == "True"
+    await world.apply()
+    assert set(await world.said()) == {"Ready", "Stalled"}
+
+
+async def test_who_waits_for_a_type_is_looked_at_when_sources_change(world: World) -> None:
+    await world.apply("desk:opened")
+    assert (await world.said())["EventKnown"][0] == "False"
+    body = source("desk:opened")
+    await world.server.put("workfloweventsources", body)
+    assert world.types.changed(SOURCE, body) == [KEY]
+    assert (await world.said())["EventKnown"][0] == "True"
+    assert world.types.changed(SOURCE, {**body, "status": {"conditions": []}}) == (), "nothing of its types is new"
+    other = RunKey(namespace="other", name="hook")
+    assert world.types.changed(other, source("x", namespace="other")) == [], "a source of another namespace"
+    await world.server.remove("workfloweventsources", "support", "hook")
+    assert world.types.changed(SOURCE, None) == [KEY]
+    assert (await world.said())["EventKnown"][0] == "False"
+
+
+async def test_who_waits_for_known_types_costs_no_read_of_the_sources(world: World) -> None:
+    await world.apply("ticket:created")
+    await world.said()
+    assert not any("workfloweventsources" in request.path for request in world.server.requests)
+    assert world.types.changed(SOURCE, source("desk:opened")) == []
+
+
+async def test_a_schedule_that_has_stopped_itself_is_told_until_the_workflow_is_changed(world: World) -> None:
+    await world.apply("ticket:created")
+    workflow = world.server.objects["workflows", *KEY_OF]
+    record = {"schedule": "x", "considered": "2026-01-01T00:00:00.000Z", "stoppedGeneration": 1}
+    await world.server.put(
+        "workflows",
+        {**workflow, "status": {"schedules": {"nightly": record, "hourly": {**record, "stoppedGeneration": 0}}}},
+    )
+    assert (await world.said())["ScheduleStopped"] == (
+        "True", "status.schedules: nightly: the last runs have failed (failureLimit); change the Workflow to let it go on",
+    )  # fmt: skip
+    await world.apply("ticket:created")
+    assert "ScheduleStopped" not in await world.said()
