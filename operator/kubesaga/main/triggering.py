@@ -31,7 +31,7 @@ class WorkflowTriggers:
     def match(self, workflow: Object, event: Mapping[str, JSON], text: str, origin: str) -> Matches:
         """Return what an event causes."""
         spec, metadata = workflow.get("spec") or {}, workflow["metadata"]
-        if spec.get("suspend") or not spec.get("triggers"):
+        if spec.get("suspend") or not spec.get("triggers") or "deletionTimestamp" in metadata:
             return Matches()
         matchers = self._matchers(workflow)
         if isinstance(matchers, InvalidSpec):

@@ -104,3 +104,9 @@ def test_a_run_is_the_same_for_the_same_event_alone(triggers: WorkflowTriggers) 
 def test_a_workflow_that_was_changed_is_read_again(triggers: WorkflowTriggers) -> None:
     assert matched(triggers, workflow("4", uid="u-4", triggers=[CREATED])).caused
     assert not matched(triggers, workflow("5", uid="u-4", triggers=[{**CREATED, "event": "other"}])).caused
+
+
+def test_a_workflow_that_is_being_deleted_starts_nothing(triggers: WorkflowTriggers) -> None:
+    given = workflow(triggers=[CREATED])
+    given["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert matched(triggers, given) == Matches()
