@@ -182,7 +182,9 @@ def test_a_run_stays_for_the_window_in_which_its_event_may_come_again_and_no_lon
     wait_for("the run of the short window to go", lambda: place.cluster.find("workflowruns", other["name"]) is None)
     assert place.cluster.status(first["name"])["phase"] == "Succeeded"
     assert [run["created"] for run in place.deliver(long)] == [False]
-    assert [(run["name"], run["created"]) for run in place.deliver(short)] == [(other["name"], True)], "a new event again"
+    assert [(run["name"], run["created"]) for run in place.deliver(short)] == [(other["name"], True)], (
+        "a new event again"
+    )
 
 
 # --- schedules ------------------------------------------------------------------------------------------------------
