@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from tests.bench.meters import cpu_seconds, machine_busy, named, resident, tree
+from tests.bench.meters import cpu_seconds, machine_busy, named, shared_out, tree
 from tests.bench.place import Broken, Place
 from tests.cluster.cluster import Cluster, document, wait_for
 from tests.cluster.event_gateway import ACCOUNT, Gateway
@@ -127,7 +127,7 @@ class Flood:
     matching: int
     turn: Turn
     memory: list[int]
-    """Bytes of resident memory of the gateway: before, most of a look each 1,000 events, and after."""
+    """Bytes of memory of the gateway (PSS): before, most of a look each 1,000 events, and after."""
 
 
 class BenchGateway(Gateway):
@@ -218,11 +218,11 @@ class _Bench:
         """Send many events, of which one in a hundred has the priority that the trigger waits for."""
         await self._delete_all()
         bodies = [_event(case, f"flood-{number}", high=number % 100 == 0) for number in range(events)]
-        memory = [resident(self._gateway.pid)]
+        memory = [shared_out(self._gateway.pid)]
         parts: list[Turn] = []
         for first in range(0, events, 1000):
             parts.append(await self._deliver(bodies[first : first + 1000], runs=None))
-            memory.append(resident(self._gateway.pid))
+            memory.append(shared_out(self._gateway.pid))
         matching = sum(number % 100 == 0 for number in range(events))
         await self._all_made(case, matching)
         whole = Turn(

@@ -209,7 +209,7 @@ def events_text(results: Sequence[EventResult], flood: Flood) -> str:
             table(
                 "Events of which few match, at most 32 at a time",
                 ["events", "events/s", "p50 ms", "p99 ms", "gateway ms", "MB before", "most", "after", "others"],
-                many, "MB: resident memory of the gateway.",
+                many, "MB: memory of the gateway, without its processes for expressions.",
             ),
         ]
     )  # fmt: skip
