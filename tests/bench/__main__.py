@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import admission, failover, latency, memory, pods, report, throughput
+from tests.bench import admission, events, failover, latency, memory, pods, report, throughput
 from tests.bench.place import Broken, Place, client_of, new_place
 from tests.bench.pods import POD_CASES, PodCase
 from tests.bench.throughput import CASES, Case
@@ -25,7 +25,7 @@ from tests.cluster.cluster import Cluster, proxied
 from kubesaga.kube.errors import ApiError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECTIONS: Final = ("admission", "throughput", "latency", "pods", "memory", "failover")
+SECTIONS: Final = ("admission", "throughput", "latency", "pods", "memory", "failover", "events")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,10 @@ class Plan:
     finished: int = 1000
     failovers: int = 5
     queued: tuple[int, ...] = admission.SIZES
+    events: int = 500
+    event_pairs: int = 5
+    idle_events: int = 200
+    flood: int = 10_000
 
 
 QUICK: Final = Plan(
@@ -51,6 +55,10 @@ QUICK: Final = Plan(
     finished=200,
     failovers=1,
     queued=(100, 1_000),
+    events=80,
+    event_pairs=2,
+    idle_events=20,
+    flood=1000,
 )  # fmt: skip
 
 
@@ -113,7 +121,7 @@ async def _measure(kubeconfig: Path, plan: Plan, pairs: int, sections: tuple[str
         client = await stack.enter_async_context(await client_of(kubeconfig))
         found.add("machine", machine := _machine(shared), _headline(machine))
         # All namespaces go at the end, so that their deletion is no load during a measurement.
-        if set(sections) - {"memory", "failover"}:
+        if set(sections) - {"memory", "failover", "events"}:
             place = await stack.enter_async_context(new_place(shared, client))
             await place.operator.lead()
             await _on_one_operator(place, plan, pairs, sections, found)
@@ -130,6 +138,16 @@ async def _measure(kubeconfig: Path, plan: Plan, pairs: int, sections: tuple[str
             third = await stack.enter_async_context(new_place(shared, client))
             gaps = await failover.measure(third, plan.failovers)
             found.add("failover", [asdict(gap) for gap in gaps], report.failover_text(gaps))
+        if "events" in sections:
+            await _of_events(await stack.enter_async_context(new_place(shared, client)), plan, found)
+
+
+async def _of_events(place: Place, plan: Plan, found: _Figures) -> None:
+    await place.operator.lead()
+    results, flood = await events.measure(
+        place, turn=plan.events, pairs=plan.event_pairs, idle=plan.idle_events, flood=plan.flood
+    )
+    found.add("events", report.events_json(results, flood), report.events_text(results, flood))
 
 
 async def _on_one_operator(place: Place, plan: Plan, pairs: int, sections: tuple[str, ...], found: _Figures) -> None:

@@ -70,7 +70,7 @@ class Meters:
     def __init__(self, cluster: Cluster, operator: BenchOperator) -> None:
         self._cluster = cluster
         self._operator = operator
-        self._servers = {role: _named(name) for role, name in _SERVERS.items()}
+        self._servers = {role: named(name) for role, name in _SERVERS.items()}
 
     def read(self) -> Reading:
         """Look now. It takes a third of a second, so it is done before a load and after it."""
@@ -80,7 +80,7 @@ class Meters:
         cpu["operator"] = sum(cpu_seconds(pid) for pid in tree(self._operator.pid))
         cpu["client"] = cpu_seconds(os.getpid())
         return Reading(
-            at=time.monotonic(), cpu=cpu, busy=_machine_busy(), requests=requests, passes=passes, conflicts=conflicts
+            at=time.monotonic(), cpu=cpu, busy=machine_busy(), requests=requests, passes=passes, conflicts=conflicts
         )
 
 
@@ -135,7 +135,8 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def _named(name: str) -> list[int]:
+def named(name: str) -> list[int]:
+    """Return the processes that Linux knows under a name."""
     found = []
     for path in Path("/proc").glob("[0-9]*/comm"):
         try:
@@ -146,7 +147,8 @@ def _named(name: str) -> list[int]:
     return found
 
 
-def _machine_busy() -> float:
+def machine_busy() -> float:
+    """Return the seconds that all processors of the machine have worked for anybody."""
     user, nice, system, _idle, _iowait, irq, softirq, *_ = (
         int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tests.bench.admission import AdmissionResult
+from tests.bench.events import EventResult, Flood
 from tests.bench.failover import TIMING, FailoverResult
 from tests.bench.latency import LatencyResult, percentile
 from tests.bench.memory import MemoryResult, Weight
@@ -190,6 +191,67 @@ def pods_text(results: Sequence[PodResult]) -> str:
         rows, "The node is the limit: kubelet and container runtime, not the operator.",
         "gap: a pod seen as succeeded -> the next one of its run seen, median.",
     )  # fmt: skip
+
+
+def events_text(results: Sequence[EventResult], flood: Flood) -> str:
+    """Return the tables of events: rates, latencies, processor time, and many of which few match."""
+    rates = [
+        [
+            result.label, f"{result.rate(0):.0f}", f"{result.rate(1):.0f}", *_ratio_cells(result.ratios),
+            *(f"{result.cpu(0)[role]:.2f}" for role in ("gateway", "API server")), f"{result.cpu(1)['API server']:.2f}",
+            _percent(result.others),
+        ]
+        for result in results
+    ]  # fmt: skip
+    latencies = [
+        [f"{result.label}: {name}", _ms(percentile(took, 50)), _ms(percentile(took, 99)), str(len(took))]
+        for result in results
+        for name, took in (
+            ("one at a time", result.idle), ("raw client, one at a time", result.raw_idle),
+            ("32 at a time", result.took(0)), ("raw client, 32 at a time", result.took(1)),
+        )
+    ]  # fmt: skip
+    turn, (before, most, after) = flood.turn, flood.memory
+    many = [[
+        f"{flood.events}, {flood.matching} match", f"{turn.rate:.0f}", _ms(percentile(turn.took, 50)), _ms(percentile(turn.took, 99)),
+        f"{turn.cpu['gateway'] * 1000 / flood.events:.2f}", *(f"{size / _MB:.1f}" for size in (before, most, after)), _percent(turn.others),
+    ]]  # fmt: skip
+    return "\n".join(
+        [
+            table(
+                "Events: from the delivery until its run exists, at most 32 at a time",
+                ["trigger", "events/s", "raw/s", "ratio", "min..max", "gateway ms", "API server ms", "raw API server ms", "others"],
+                rates, "raw: a client that creates the same runs. ms: processor time for one event.",
+            ),
+            table("Events: latency from the delivery to the answer 202, ms", ["", "median", "p99", "samples"], latencies),
+            table(
+                "Events of which few match, at most 32 at a time",
+                ["events", "events/s", "p50 ms", "p99 ms", "gateway ms", "MB before", "most", "after", "others"],
+                many, "MB: memory of the gateway, without its processes for expressions.",
+            ),
+        ]
+    )  # fmt: skip
+
+
+def events_json(results: Sequence[EventResult], flood: Flood) -> dict[str, Any]:
+    """Return the figures of events."""
+    return {
+        "cases": [
+            {
+                "case": result.label, "events_per_s": [result.rate(0), result.rate(1)], "ratios": result.ratios,
+                "idle_s": [percentile(result.idle, 50), percentile(result.idle, 99)],
+                "raw_idle_s": [percentile(result.raw_idle, 50), percentile(result.raw_idle, 99)],
+                "loaded_s": [percentile(result.took(0), 50), percentile(result.took(0), 99)],
+                "raw_loaded_s": [percentile(result.took(1), 50), percentile(result.took(1), 99)],
+                "cpu_ms": result.cpu(0), "raw_cpu_ms": result.cpu(1), "others": result.others,
+            }
+            for result in results
+        ],
+        "few_match": {
+            "events": flood.events, "matching": flood.matching, "events_per_s": flood.turn.rate, "memory": flood.memory,
+            "took_s": [percentile(flood.turn.took, 50), percentile(flood.turn.took, 99)], "cpu_s": flood.turn.cpu,
+        },
+    }  # fmt: skip
 
 
 def throughput_json(results: Sequence[CaseResult]) -> list[dict[str, Any]]:

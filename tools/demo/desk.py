@@ -7,15 +7,14 @@ The proxy passes bodies on in chunks, which the desk does not take.
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from demo.shell import DemoFailed, kubectl, kubectl_program, show
+from demo.forward import forwarded
+from demo.shell import DemoFailed, kubectl, show
 
 _PROXY = "/api/v1/namespaces/support/services/desk:80/proxy"
 
@@ -51,18 +50,8 @@ class Line:
 @contextmanager
 def called() -> Iterator[Line]:
     """Forward a free port of this machine to the desk for a while. Raises DemoFailed."""
-    words = ("-n", "support", "port-forward", "service/desk", ":80")
-    show(f"kubectl {' '.join(words)} &")
-    with subprocess.Popen([*kubectl_program(), *words], stdout=subprocess.PIPE, text=True) as forward:
-        try:
-            assert forward.stdout is not None
-            told = forward.stdout.readline().strip()
-            print(told, flush=True)
-            if (port := re.search(r"127\.0\.0\.1:(\d+)", told)) is None:
-                raise DemoFailed("kubectl port-forward did not forward a port; what it said stands above")
-            yield Line(int(port[1]))
-        finally:
-            forward.terminate()
+    with forwarded("support", "desk") as port:
+        yield Line(port)
 
 
 def calls_of(run: dict[str, Any]) -> list[Call]:

@@ -14,17 +14,17 @@ _PATIENCE = 180  # seconds, for one run
 _FINISHED = ("Succeeded", "Failed", "Compensated", "Cancelled", "Terminated")
 _ENDED = (*_FINISHED, "CompensationFailed")
 """The phases after which nothing happens any more of itself."""
-_WIDTHS = (12, 20, 12, 8, 12, 7, 8, 3)
-"""Of name, Workflow, phase, progress, activity, started, duration, age."""
+_COLUMNS = "RUN:.metadata.name,PHASE:.status.phase,PROGRESS:.status.progress,ACTIVITY:.status.currentActivity"
+_WIDTHS = (45, 12, 8, 12)
+"""Of these columns, which stand still so: kubectl widens them as it goes on."""
 
 Run = dict[str, Any]
 
 
-def start(file: str, name: str) -> None:
-    """Apply a run. One of the same name, from the last time, goes first."""
-    gone = ("delete", "workflowruns.kubesaga.dev", name, "--ignore-not-found", "--timeout=120s")
-    kubectl("-n", "support", *gone, quiet=True)
-    kubectl("apply", "-f", file)
+def clear() -> None:
+    """Delete the runs that the desk's events have started the last time: their events would find them, and start none."""
+    labels = ("-l", "kubesaga.dev/event-source=desk")
+    kubectl("-n", "support", "delete", "workflowruns.kubesaga.dev", *labels, "--timeout=120s", quiet=True)
 
 
 def follow(name: str, phase: str, hint: str) -> Run:
@@ -40,30 +40,26 @@ def follow(name: str, phase: str, hint: str) -> Run:
 
 
 def _watch(name: str) -> None:
-    command = ("-n", "support", "get", "workflowruns.kubesaga.dev", name, "--watch")
+    command = ("-n", "support", "get", "workflowruns.kubesaga.dev", name, "--watch", "-o", f"custom-columns={_COLUMNS}")
     show(f"kubectl {' '.join(command)}")
-    told: list[str] = []
     with subprocess.Popen([*kubectl_program(), *command], stdout=subprocess.PIPE, text=True) as watch:
         end = threading.Timer(_PATIENCE, watch.terminate)
         end.start()
+        told: list[str] = []
         try:
             for line in watch.stdout or ():
-                words = line.split()
-                if words[:5] != told:  # name, Workflow, phase, progress, activity: the times never stand still
-                    told = words[:5]
-                    print(_aligned(words), flush=True)
-                if len(words) > 2 and words[2] in _ENDED:
+                words = line.replace("<none>", "-").split()
+                if words != told:
+                    told = words
+                    print(
+                        "   ".join(word.ljust(width) for word, width in zip(words, _WIDTHS, strict=False)).rstrip(),
+                        flush=True,
+                    )
+                if len(words) > 1 and words[1] in _ENDED:
                     break
         finally:
             end.cancel()
             watch.terminate()
-
-
-def _aligned(words: list[str]) -> str:
-    """Return a row of kubectl's table with columns that stand still: kubectl widens them as it goes on."""
-    if len(words) == len(_WIDTHS) - 1:  # a finished run has no activity, any other no duration
-        words.insert(4 if words[2] in _FINISHED else 6, "")
-    return "   ".join(word.ljust(width) for word, width in zip(words, _WIDTHS, strict=False)).rstrip()
 
 
 def tell(run: Run) -> None:
@@ -83,7 +79,8 @@ def tell(run: Run) -> None:
 def _tell_deed(name: str, deed: dict[str, Any]) -> None:
     error = deed.get("error")
     came = f"{error['reason']}: {error['message']}" if error else json.dumps(deed.get("output"))
-    print(f"  {name:<13} {deed['phase']:<12} {deed.get('podName') or 'in the operator':<33} {came}")
+    pod = deed.get("podName")
+    print(f"  {name:<13} {deed['phase']:<12} {f'pod …{pod[-20:]}' if pod else 'in the operator':<26} {came}")
 
 
 def condition_of(run: Run, type_: str) -> dict[str, Any] | None:

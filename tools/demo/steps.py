@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from helm_python import Chart
 
-from demo import tickets
+from demo import gateway, run, tickets
+from demo.run import Run
 from demo.shell import ROOT, DemoFailed, kubectl, read, say, show, wait
 
 SYSTEM = "kubesaga-system"
@@ -21,32 +22,43 @@ DESK = "examples/ticket-desk"
 
 
 def play() -> None:
-    """Bring everything up, run two tickets, show what happened."""
+    """Bring everything up, let the events of two tickets come in, show what happened."""
     say("1. Images: the operator from this checkout, the ticket desk, busybox")
     _images()
-    say("2. The operator, installed from its Helm chart, with the rights of its own ServiceAccount in one namespace")
+    say(
+        "2. Operator and gateway from the Helm chart, each with rights of its own ServiceAccount in one namespace alone"
+    )
     kubectl("apply", "--validate=false", "-f", "crds")
     _install_desk_namespace()
-    _install_operator()
+    _install()
     say(
         "3. A ticket desk: a small HTTP service with a database, in namespace support; a fresh one, which remembers nothing"
     )
     kubectl("-n", "support", "delete", "deployment", "desk", "--ignore-not-found", "--wait", quiet=True)
+    run.clear()
+    token = gateway.share_secret()
     kubectl("apply", "-f", f"{DESK}/manifests")
     kubectl("-n", "support", "rollout", "status", "deployment/desk", "--timeout=120s")
     say("4. The Workflow: notify the team, assign an agent, set the SLA (that one in a pod); if that fails, undo it")
     kubectl("apply", "-f", f"{DESK}/workflow.yaml")
-    wait("a valid Workflow", _workflow_is_ready, 60, _log_hint())
-    kubectl("-n", "support", "get", "workflows.kubesaga.dev", "-o", "wide")
-    say("5. Ticket T-123 arrives")
-    done = tickets.first(_log_hint())
-    say("6. What the desk was really asked to do, by the operator and by the pod")
-    tickets.check_first(done)
-    say("7. Ticket T-666 arrives, and the desk refuses its SLA for good: what was done for it is undone")
-    undone = tickets.second(_log_hint())
-    say("8. What the desk was really asked to do: it assigned the ticket, and unassigned it")
+    wait("a valid Workflow", lambda: _is_ready("workflows", "high-priority-ticket"), 60, _log_hint())
+    wait("a valid event source", lambda: _is_ready("workfloweventsources", "desk"), 60, _log_hint())
+    kubectl("-n", "support", "get", "workflows.kubesaga.dev,workfloweventsources.kubesaga.dev")
+    wait("the gateway of the last time to be gone", _one_gateway, 60, f"kubectl -n {SYSTEM} get pods")
+    with gateway.reached(SYSTEM, token) as sender:
+        say("5. Ticket T-123 is opened. What would that event start? (This asks no cluster)")
+        tickets.ask_first()
+        say("6. The desk sends it to the gateway; somebody who does not know the secret is sent away before that")
+        done = tickets.first(sender, _log_hint())
+        say("7. The desk is not certain that it arrived, and sends it again: the same run, no second one")
+        tickets.again(sender, done)
+        say("8. What the desk was really asked to do, by the operator and by the pod: everything, once")
+        tickets.check_first(done)
+        say("9. Ticket T-666 is opened, and the desk refuses its SLA for good: what was done for it is undone")
+        undone = tickets.second(sender, _log_hint())
+    say("10. What the desk was really asked to do: it assigned the ticket, and unassigned it")
     tickets.check_second(undone)
-    _goodbye()
+    _goodbye(undone)
 
 
 def _images() -> None:
@@ -61,10 +73,11 @@ def _install_desk_namespace() -> None:
     kubectl("apply", "-f", "-", stdin=yaml.safe_dump(namespace), quiet=True)
 
 
-def _install_operator() -> None:
+def _install() -> None:
     values: dict[str, Any] = {
         "watchNamespaces": ["support"],
         "crds": {"install": False},
+        "gateway": {"enabled": True, "replicas": 1},
         "image": {"repository": "docker.io/library/kubesaga", "tag": "dev", "pullPolicy": "IfNotPresent"},
         # Any new image has the same name: the time makes Kubernetes take it.
         "podAnnotations": {"kubesaga.dev/demo": str(int(time.time()))},
@@ -81,26 +94,41 @@ def _install_operator() -> None:
         if document
     ]
     kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
-    kubectl("-n", SYSTEM, "rollout", "status", "deployment/kubesaga", "--timeout=180s")
-    account = f"system:serviceaccount:{SYSTEM}:kubesaga"
-    for verb, what in (("create", "pods"), ("get", "secrets")):
-        try:
-            answer = kubectl("-n", "support", "auth", "can-i", verb, what, "--as", account, quiet=True).strip()
-        except DemoFailed:
-            answer = "no"
-        print(f"may the operator {verb} {what} in support? {answer}")
+    for name in ("kubesaga", "kubesaga-gateway"):
+        kubectl("-n", SYSTEM, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+    for who, account, verb, what in (
+        ("operator", "kubesaga", "create", "pods"),
+        ("operator", "kubesaga", "get", "secrets"),
+        ("gateway", "kubesaga-gateway", "create", "workflowruns.kubesaga.dev"),
+        ("gateway", "kubesaga-gateway", "create", "pods"),
+    ):
+        print(f"may the {who} {verb} {what} in support? {_may(account, verb, what)}", flush=True)
 
 
-def _workflow_is_ready() -> bool:
-    found = read("-n", "support", "get", "workflows.kubesaga.dev", "high-priority-ticket")
+def _may(account: str, verb: str, what: str) -> str:
+    whom = f"system:serviceaccount:{SYSTEM}:{account}"
+    try:
+        return kubectl("-n", "support", "auth", "can-i", verb, what, "--as", whom, quiet=True).strip()
+    except DemoFailed:
+        return "no"
+
+
+def _is_ready(kind: str, name: str) -> bool:
+    found = read("-n", "support", "get", f"{kind}.kubesaga.dev", name)
     conditions = found.get("status", {}).get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _one_gateway() -> bool:
+    pods = read("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=gateway")
+    return len(pods["items"]) == 1
 
 
 def _log_hint() -> str:
     return f"kubectl --kubeconfig build/kubeconfig -n {SYSTEM} logs deployment/kubesaga"
 
 
-def _goodbye() -> None:
+def _goodbye(second: Run) -> None:
     say("Those were real runs. What to try next:")
-    print(Path(__file__).with_name("what_next.txt").read_text().rstrip())
+    text = Path(__file__).with_name("what_next.txt").read_text().rstrip()
+    print(text.replace("SECOND", second["metadata"]["name"]))

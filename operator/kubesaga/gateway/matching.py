@@ -36,7 +36,9 @@ class Triggers(Protocol):
     """The triggers of Workflows. Pure but for an evaluator, for which `match` may wait: it is called in a thread."""
 
     def match(self, workflow: Object, event: Mapping[str, JSON], text: str, origin: str) -> Matches:
-        """Return what an event causes. A Workflow that is suspended, or not valid, causes nothing.
+        """Return what an event causes. A Workflow that is suspended, or cannot be read, causes nothing.
+
+        One that is wrong as a whole (a cycle, say) causes runs that fail at once with InvalidSpec: the event is on record.
 
         `event` is in CloudEvents' JSON format, `text` the same as JSON text, for the run's `spec.event`. `origin` and
         the event's id are what tells the event from others: `origin` holds the name of the WorkflowEventSource too, so
