@@ -34,9 +34,14 @@ def events() -> None:
 @click.option(
     "--uid", metavar="UID", help="The Workflow's metadata.uid in the cluster, which the names of runs depend on."
 )
+@click.option(
+    "--source", metavar="NAME", help="The WorkflowEventSource that the event comes in by; the names depend on it too."
+)
 @_OUTPUT
 @click.pass_context
-def test(ctx: click.Context, workflow: str, event: str, name: str | None, uid: str | None, output: str) -> None:
+def test(
+    ctx: click.Context, workflow: str, event: str, name: str | None, uid: str | None, source: str | None, output: str
+) -> None:
     """Tell which triggers of the Workflow in the file WORKFLOW an event matches, and why or why not.
 
     \b
@@ -58,7 +63,7 @@ def test(ctx: click.Context, workflow: str, event: str, name: str | None, uid: s
         with CelPool(size=1) as evaluator:
             manifest, spec, known = workflow_in(workflow, name, evaluator)
             what = event_in(event, known, evaluator)
-            rows = tried(manifest, spec, what, evaluator, uid=uid, now=SystemClock().now())
+            rows = tried(manifest, spec, what, evaluator, uid=uid, source=source, now=SystemClock().now())
     except EvaluatorUnavailable as error:
         raise Refused([str(error)]) from None
     if output == "json":

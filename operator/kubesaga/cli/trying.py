@@ -150,26 +150,37 @@ def event_in(file: str, known: Mapping[str, EventType], evaluator: Evaluator) ->
 
 
 def tried(
-    manifest: Manifest, spec: WorkflowSpec, given: GivenEvent, evaluator: Evaluator, *, uid: str | None, now: datetime
+    manifest: Manifest,
+    spec: WorkflowSpec,
+    given: GivenEvent,
+    evaluator: Evaluator,
+    *,
+    uid: str | None,
+    source: str | None,
+    now: datetime,
 ) -> list[Tried]:
-    """Return what comes out for each trigger. Without the Workflow's uid the end of the run's name is not known."""
+    """Return what comes out for each trigger.
+
+    Without the Workflow's uid, and the WorkflowEventSource that the event comes in by, the end of the run's name is not known.
+    """
     known = uid or manifest.metadata.get("uid")
     origin = Origin(
         namespace=manifest.namespace or DEFAULT_NAMESPACE, name=manifest.name, uid=str(known or "")
     )  # fmt: skip
-    return [_tried(matcher, origin, given.event, evaluator, now, named=bool(known)) for matcher in matchers_of(spec)]
+    sender = f"{source}/{given.event.source}" if known and source else None
+    return [_tried(matcher, origin, given.event, evaluator, now, sender) for matcher in matchers_of(spec)]
 
 
 def _tried(
-    matcher: Matcher, origin: Origin, event: Event, evaluator: Evaluator, now: datetime, *, named: bool
+    matcher: Matcher, origin: Origin, event: Event, evaluator: Evaluator, now: datetime, sender: str | None
 ) -> Tried:  # fmt: skip
     trigger = matcher.trigger
     answer = matcher.event(event, evaluator)
     run = None
     if isinstance(answer, Match):
-        run = str(run_of_event(origin, trigger, event, answer.inputs)["metadata"]["name"])
-        if not named:
-            run = f"{run.rpartition('-')[0]}-…  (how it ends depends on the Workflow's uid in the cluster: --uid)"
+        run = str(run_of_event(origin, trigger, event, answer.inputs, sender=sender)["metadata"]["name"])
+        if sender is None:
+            run = f"{run.rpartition('-')[0]}-…  (how it ends depends on the cluster: --uid, --source)"
     next_ = trigger_schedule(trigger).next_after(now) if trigger.timed else None
     return Tried(name=trigger.name, answer=answer, run=run, next_tick=next_)
 

@@ -12,6 +12,9 @@ import pytest
 import yaml
 from click.testing import Result
 
+from kubesaga.cel.pool import CelPool
+from kubesaga.main.triggering import WorkflowTriggers
+
 Invoke = Callable[..., Result]
 
 WORKFLOW: dict[str, Any] = {
@@ -79,11 +82,24 @@ def test_what_cannot_be_rendered_is_told(tried: Callable[..., Result]) -> None:
     assert "warning: data.ticketId: is required, says the schema of ticket:created" in result.stdout
 
 
-def test_without_the_uid_the_end_of_the_name_is_not_known(tried: Callable[..., Result]) -> None:
-    assert "high-priority-ticket-created-…  (how it ends" in tried().stdout
-    named = tried("--uid", "u-1").stdout
-    assert named == tried(uid="u-1").stdout
+def test_without_uid_and_source_the_end_of_the_name_is_not_known(tried: Callable[..., Result]) -> None:
+    for words in ((), ("--uid", "u-1"), ("--source", "hooks")):
+        assert "high-priority-ticket-created-…  (how it ends" in tried(*words).stdout
+    named = tried("--uid", "u-1", "--source", "hooks").stdout
+    assert named == tried("--source", "hooks", uid="u-1").stdout
     assert "…" not in named
+
+
+def test_the_name_is_the_one_that_the_gateway_gives(tried: Callable[..., Result]) -> None:
+    body = {
+        **WORKFLOW,
+        "metadata": {"namespace": "default", **WORKFLOW["metadata"], "uid": "u-1", "resourceVersion": "1"},
+    }
+    with CelPool(size=1) as evaluator:
+        matches = WorkflowTriggers(evaluator).match(body, EVENT, json.dumps(EVENT), f"hooks/{EVENT['source']}")
+    names = [caused.run["metadata"]["name"] for caused in matches.caused]
+    shown = json.loads(tried("-o", "json", "--uid", "u-1", "--source", "hooks").stdout)
+    assert [row["run"] for row in shown["triggers"] if row["answer"] == "Match"] == names != []
 
 
 def test_a_type_that_is_not_known_is_warned_of(tried: Callable[..., Result]) -> None:
