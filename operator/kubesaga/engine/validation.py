@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a whole document that is right field by field: everything that is found, in the document's order.
 
-The rules stand in validation_graph (names and order), validation_deeds (what undoes what), validation_work and
-validation_http (one deed), validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
+The rules stand in validation_graph (names and order), validation_deeds (what undoes what), validation_work,
+validation_http and validation_waits (one deed), validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
 What is allowed and probably not meant stands in validation_warnings.
 """
 
@@ -26,6 +26,7 @@ from kubesaga.engine import (
     validation_limits,
     validation_sites,
     validation_triggers,
+    validation_waits,
     validation_warnings,
     validation_work,
 )
@@ -78,6 +79,7 @@ def problems_of(
         validation_work.problems(spec, path),
         validation_limits.problems(spec, path),
         validation_guards.problems(spec, path),
+        validation_waits.problems(spec, path),
         resolution.problems,
         validation_expressions.problems(spec, graph, checker, path),
     )
@@ -131,6 +133,7 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
 def warnings_of(spec: WorkflowSpec, path: str = "spec", uses: Uses = NOTHING) -> list[Problem]:
     """Return what is allowed in a valid spec and probably not meant."""
     found = [*validation_warnings.warnings(spec, uses, path), *validation_guards.warnings(spec, uses, path)]
+    found += validation_waits.warnings(spec, path)
     return sorted(found, key=_place(path))
 
 
