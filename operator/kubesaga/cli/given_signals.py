@@ -28,7 +28,7 @@ def read_signals(texts: Sequence[str], spec: WorkflowSpec) -> dict[str, Any]:
             found[name] = json.loads(value) if sign else None
         except ValueError:
             raise ValueError(
-                f'{name}: {value!r} is not JSON; write a string with its quotes: {name}=\'"text"\''
+                f"{name}: {value!r} is not JSON; write a string with its quotes: {name}='\"text\"'"
             ) from None
     return found
 

@@ -11,8 +11,8 @@ from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.failure import Compensation, ErrorHandling, ErrorStrategy, Fallback, ListedUndo, Retry, Undo
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
-from kubesaga.api.work import EnvVar, ResourceList, Resources, Work
 from kubesaga.api.waits import Sleep
+from kubesaga.api.work import EnvVar, ResourceList, Resources, Work
 from kubesaga.api.workflow import Activity, WorkflowSpec, wait_of
 from kubesaga.engine.definition import Definition, Kind, Step, Undoing, Use, deeds_of
 from kubesaga.engine.expressions import expressions_in

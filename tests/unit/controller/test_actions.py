@@ -15,7 +15,6 @@ from kubesaga.api.action import Verb
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
-from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -32,6 +31,7 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.kube.errors import Forbidden, ServerUnavailable
 from kubesaga.testing.builders import KEY, UID
 from kubesaga.testing.clock import START, FakeClock
+from kubesaga.testing.no_actions import NoActions
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.testing.unguarded import open_ledger
 
