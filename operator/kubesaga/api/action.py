@@ -68,12 +68,8 @@ _RULES: Final[dict[str, Any]] = {
     "x-kubernetes-validations": [
         {"rule": "self == oldSelf", "message": "a WorkflowAction is never changed; create another one"},
         {
-            "rule": "self.action != 'Skip' || has(self.activity)",
-            "message": "Skip needs activity: the one whose undo is left out",
-        },
-        {
-            "rule": "self.action != 'Signal' || has(self.activity)",
-            "message": "Signal needs activity: the one that waits for it",
+            "rule": "!(self.action in ['Skip', 'Signal']) || has(self.activity)",
+            "message": "Skip and Signal need activity: the one whose undo is left out, or that waits",
         },
         {
             "rule": "!has(self.activity) || self.action in ['Retry', 'Skip', 'Signal'] || (has(self.targetRef.kind) && self.targetRef.kind == 'Workflow')",
