@@ -6,6 +6,7 @@ When a wait ends, and how, is the engine's, and tested there.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,16 @@ def signal(name: str, run: str, **more: Any) -> dict[str, Any]:
     )
 
 
+def send(cluster: Cluster, action: dict[str, Any]) -> None:
+    """Create a WorkflowAction, as people are told to: `kubectl apply` would drop the nulls in its value."""
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(action))
+
+
 def answer(cluster: Cluster, name: str) -> dict[str, Any]:
     """Return what a WorkflowAction was told."""
 
     def look() -> dict[str, Any] | None:
-        body = next(a for a in cluster.list("workflowactions.kubesaga.dev", "") if a["metadata"]["name"] == name)
-        status: dict[str, Any] = body.get("status", {})
+        status: dict[str, Any] = (cluster.find("workflowactions", name) or {}).get("status", {})
         return status if "phase" in status else None
 
     return wait_for(f"an answer to {name}", look)
@@ -69,7 +74,7 @@ def test_a_signal_ends_a_wait_also_when_it_comes_while_no_operator_is_there(
         cluster.run("late", {"activities": [PAID], "outputs": {"paid": "${activities.paid.output}"}})
         cluster.wait_activity("late", "paid", phase="Waiting")
         operator.kill()
-        cluster.apply(signal("pay", "late", value=value, requestedBy="ann"))
+        send(cluster, signal("pay", "late", value=value, requestedBy="ann"))
         operator.start()
         status = cluster.finished("late")
         assert (status["phase"], status["outputs"]) == ("Succeeded", {"paid": value})
@@ -83,11 +88,11 @@ def test_a_signal_that_comes_early_is_kept_over_a_kill(cluster: Cluster, operato
         operator.start()
         cluster.run("early", {"activities": [{"name": "nap", "sleep": {"for": "6s"}}, PAID]})
         cluster.wait_activity("early", "nap", phase="Waiting")
-        cluster.apply(signal("pay", "early", value=value))
+        send(cluster, signal("pay", "early", value=value))
         assert answer(cluster, "pay")["message"] == "kept until paid waits for it"
         operator.kill()
         assert [kept["value"] for kept in cluster.status("early")["signals"]] == [value]
-        cluster.apply(signal("again", "early", value=2))
+        send(cluster, signal("again", "early", value=2))
         operator.start()
         refused = answer(cluster, "again")
         assert (refused["phase"], "it takes one" in refused["message"]) == ("Refused", True)
@@ -105,7 +110,7 @@ def test_a_wait_whose_time_is_over_fails_and_what_was_done_is_undone(cluster: Cl
         assert (status["phase"], status["reason"]) == ("Compensated", "ActivityFailed")
         error = status["activities"]["paid"]["error"]
         assert (error["reason"], error["message"]) == ("WaitTimeout", "no Signal came to paid within 3s")
-        cluster.apply(signal("pay", "vain"))
+        send(cluster, signal("pay", "vain"))
         assert answer(cluster, "pay")["message"] == "the run has finished: it is Compensated"
 
 

@@ -62,7 +62,7 @@ def _begin_waiting(draft: Draft, step: Step, given: Any) -> None:
     """Write down that the run waits, and until when. What is over already ends in the same pass (`waiting.end_waits`)."""
     until = end_of(given, draft.now)
     reason = Reason.SLEEPING if step.kind is Kind.SLEEP else Reason.AWAITING_SIGNAL
-    what = "" if step.kind is Kind.SLEEP else f"for a Signal to {step.name}"
+    what = "" if step.kind is Kind.SLEEP else "for a Signal"
     told = " ".join(part for part in (what, f"until {format_time(until)}" if until is not None else "") if part)
     draft.move(
         step, _P.WAITING, id=activity_id(draft.run.uid, step.name), start_time=draft.now, until=until, input=given or None,

@@ -133,13 +133,17 @@ class World:
                     self._command(key, "Retry")
             for attempt in [*self.pods.running(), *self.handlers.running()]:
                 self._end(attempt)
-            for key in self.keys:
-                waits = self.stored(key).get("activities", {}).get("paid", {}).get("reason") == "AwaitingSignal"
-                if waits and self.chance.random() < 0.1:
-                    self._command(key, "Signal")
+            self._perhaps_signal()
             self.clock.advance(60)
             for key in sorted(self._pending):
                 await self._process(key)
+
+    def _perhaps_signal(self) -> None:
+        """Now and then somebody sends what is waited for; else the time of the wait will be over."""
+        for key in self.keys:
+            waits = self.stored(key).get("activities", {}).get("paid", {}).get("reason") == "AwaitingSignal"
+            if waits and self.chance.random() < 0.1:
+                self._command(key, "Signal")
 
     def _unanswered(self) -> int:
         return sum(1 for body in self.actions_api.objects.values() if not (body.get("status") or {}).get("phase"))

@@ -118,7 +118,7 @@ def test_a_signal_ends_the_wait_and_is_its_output() -> None:
     play.step()
     paid = one(play, "paid")
     assert (play.status.phase, paid.reason, paid.message) == (
-        RunPhase.WAITING, Reason.AWAITING_SIGNAL, "for a Signal to paid until 2026-01-01T01:00:00.000Z"
+        RunPhase.WAITING, Reason.AWAITING_SIGNAL, "for a Signal until 2026-01-01T01:00:00.000Z"
     )  # fmt: skip
     play.command(Verb.SIGNAL, "paid", uid="u1", value={"by": "card"}, by="ann")
     play.go()
@@ -284,7 +284,7 @@ def test_a_signal_that_was_there_before_anybody_looked_beats_the_clock() -> None
 def test_without_a_timeout_it_waits_as_long_as_the_run_may_take() -> None:
     play = Play(definition(ENDLESS))
     assert play.step().wake_at is None
-    assert one(play, "paid").message == "for a Signal to paid"
+    assert one(play, "paid").message == "for a Signal"
     limited = Play(definition(ENDLESS, timeout="3h")).go()
     assert (limited.ended, after(limited)) == ("Failed DeadlineExceeded", 3 * HOUR)
 
