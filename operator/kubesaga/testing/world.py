@@ -208,10 +208,8 @@ class World:
                 self.api.edit(key, shutdown="Cancel")
             case 5:
                 self.api.edit(key, shutdown="Compensate")
-            case 6 | 7 | 8:
-                self._command(key, self.chance.choice(["Retry", "Skip", "Abandon", "Compensate"]))
-            case 9 | 10 | 11 | 12:
-                self._command(key, "Signal")
+            case 6 | 7 | 8 | 9 | 10 | 11 | 12:
+                self._command(key, self.chance.choice(["Retry", "Skip", "Abandon", "Compensate", *["Signal"] * 4]))
             case _:
                 self.api.edit(key, {"labels": {"touched": str(self.chance.random())}}, suspend=False)
         self.wake(key)
@@ -219,9 +217,8 @@ class World:
     def _command(self, key: RunKey, verb: str) -> None:
         """Somebody creates a WorkflowAction; the watch tells of it, or a later list does."""
         number = len(self.actions_api.objects)
-        named: dict[str, Any] = {"activity": self.chance.choice(list(NEEDS))} if verb == "Skip" else {}
-        if verb == "Signal":
-            named = {"activity": "paid", "value": f"uid-action-{number}"}
+        signal = {"activity": "paid", "value": f"uid-action-{number}"}
+        named = {"Skip": {"activity": self.chance.choice(list(NEEDS))}, "Signal": signal}.get(verb, {})
         spec = {"targetRef": {"name": key.name}, "action": verb, **named}
         action = RunKey(namespace=key.namespace, name=f"action-{number}")
         self.actions_api.create(action, f"uid-{action.name}", spec)
