@@ -132,6 +132,12 @@ async def test_an_action_wakes_its_run_which_is_given_the_command(desk: Desk) ->
     assert desk.writes() == 0
 
 
+async def test_a_signal_brings_its_value_to_the_run(desk: Desk) -> None:
+    await desk.create(action="Signal", activity="paid", value={"by": None, "n": [1, None]})
+    await desk.work()
+    assert (desk.only().verb, desk.only().value) == (Verb.SIGNAL, {"by": None, "n": [1, None]})
+
+
 async def test_two_actions_wait_in_the_order_of_their_creation_and_then_of_their_names(desk: Desk) -> None:
     later = "2026-01-01T00:00:01Z"
     for name, created in (("a-late", later), ("c-early", NOW), ("b-early", NOW), ("z-late", later)):
