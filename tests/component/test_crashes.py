@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kubesaga.engine.definition import Step
+from kubesaga.engine.deeds import succeed
+from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
+from kubesaga.engine.waiting import end_waits
 from kubesaga.testing.violations import violations
 from kubesaga.testing.world import World
 
@@ -57,6 +59,17 @@ def test_a_broken_law_is_seen(broken: str) -> None:
     pytest.fail(f"nobody noticed that the operator does this: {broken}")
 
 
+def _impatient(draft: Draft) -> None:
+    for step in draft.active():
+        if draft.of(step).waits and step.kind is Kind.SLEEP:
+            succeed(draft, step, None)
+
+
+def _forgetful(draft: Draft) -> None:
+    draft.signals.clear()
+    end_waits(draft)
+
+
 def _forwards(draft: Draft) -> list[Step]:
     return [step.undo for step in draft.definition.main if step.undo and draft.activity(step.name).completion_order]
 
@@ -68,13 +81,15 @@ def _forwards(draft: Draft) -> list[Step]:
         pytest.param("kubesaga.engine.undoing.undos_due", lambda _: [], id="undoes nothing and says that it did"),
         pytest.param("kubesaga.engine.undoing.undoing_is_over", lambda _: True, id="does not wait for the undos"),
         pytest.param("kubesaga.engine.obeying._known", lambda _command, _records: None, id="forgets which actions were applied"),
+        pytest.param("kubesaga.engine.waiting.end_waits", _impatient, id="does not sleep"),
+        pytest.param("kubesaga.engine.waiting.end_waits", _forgetful, id="loses Signals"),
         pytest.param("kubesaga.engine.deeds._effect", lambda _draft, _step, changes: changes, id="leaves what is in doubt"),
     ],
 )  # fmt: skip
 def test_a_broken_saga_is_seen(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., object]) -> None:
     """So can the checks of undoing and of WorkflowActions."""
     monkeypatch.setattr(name, wrong)
-    for module in ("turn", "advance", "summary", "obeying", "undoing"):
+    for module in ("turn", "advance", "summary", "obeying", "undoing", "reconcile"):
         function = name.rpartition(".")[2]
         monkeypatch.setattr(f"kubesaga.engine.{module}.{function}", wrong, raising=False)
     for seed in range(600):

@@ -8,7 +8,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubesaga.api.fields import ActivityName, Model, ObjectName, Time
+from kubesaga.api.fields import ActivityName, AnyValue, Model, ObjectName, Time
+
+MAX_VALUE: Final = 64 * 1024
+"""Largest value of a Signal, in bytes of JSON: every write of the run's status carries it."""
 
 
 class Verb(StrEnum):
@@ -19,6 +22,7 @@ class Verb(StrEnum):
     RETRY = "Retry"
     SKIP = "Skip"
     ABANDON = "Abandon"
+    SIGNAL = "Signal"
     RESET_BREAKER = "ResetBreaker"
 
 
@@ -41,26 +45,35 @@ class TargetRef(Model):
 
 
 _RULES: Final[dict[str, Any]] = {
-    # Wrong is one without the other: ResetBreaker, and a target that has breakers. Every server can check this.
+    # Wrong is one without the other: ResetBreaker, and a target that has breakers; a value, and no Signal that carries it.
+    # Every server can check this.
     "not": {
-        "oneOf": [
-            {"properties": {"action": {"enum": ["ResetBreaker"]}}},
+        "anyOf": [
             {
-                "properties": {
-                    "targetRef": {"required": ["kind"], "properties": {"kind": {"enum": ["Activity", "Workflow"]}}}
-                }
+                "oneOf": [
+                    {"properties": {"action": {"enum": ["ResetBreaker"]}}},
+                    {
+                        "properties": {
+                            "targetRef": {
+                                "required": ["kind"],
+                                "properties": {"kind": {"enum": ["Activity", "Workflow"]}},
+                            }
+                        }
+                    },
+                ]
             },
+            {"required": ["value"], "not": {"properties": {"action": {"enum": ["Signal"]}}}},
         ]
     },
     "x-kubernetes-validations": [
         {"rule": "self == oldSelf", "message": "a WorkflowAction is never changed; create another one"},
         {
-            "rule": "self.action != 'Skip' || has(self.activity)",
-            "message": "Skip needs activity: the one whose undo is left out",
+            "rule": "!(self.action in ['Skip', 'Signal']) || has(self.activity)",
+            "message": "Skip and Signal need activity: the one whose undo is left out, or that waits",
         },
         {
-            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip'] || (has(self.targetRef.kind) && self.targetRef.kind == 'Workflow')",
-            "message": "activity goes with Retry, Skip and the ResetBreaker of a Workflow alone; remove it",
+            "rule": "!has(self.activity) || self.action in ['Retry', 'Skip', 'Signal'] || (has(self.targetRef.kind) && self.targetRef.kind == 'Workflow')",
+            "message": "activity goes with Retry, Skip, Signal and the ResetBreaker of a Workflow alone; remove it",
         },
     ],
 }
@@ -74,9 +87,11 @@ class WorkflowActionSpec(Model):
     target_ref: TargetRef
     """The object that is meant."""
     action: Verb
-    """Compensate, Reject: the answer to a run that waits to be undone. Retry, Skip, Abandon: what to do with undos that failed. ResetBreaker: its circuit breakers are closed."""
+    """Compensate, Reject: the answer to a run that waits to be undone. Retry, Skip, Abandon: what to do with undos that failed. Signal: what an activity waits for has happened. ResetBreaker: its circuit breakers are closed."""
     activity: ActivityName | None = None
-    """The activity, or listed undo, that is meant, with Retry and Skip; of a Workflow's with ResetBreaker. Retry and ResetBreaker without one: all."""
+    """The activity, or listed undo, that is meant, with Retry, Skip and Signal; of a Workflow's with ResetBreaker. Retry and ResetBreaker without one: all."""
+    value: AnyValue = None
+    """What the activity yields that waits for the Signal: any JSON, at most 64 KiB. Default: null."""
     comment: Annotated[str, Field(max_length=1024)] | None = None
     """Why, for the record."""
     requested_by: Annotated[str, Field(max_length=253)] | None = None

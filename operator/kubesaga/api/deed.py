@@ -48,6 +48,7 @@ class ActivityPhase(StrEnum):
         return self in (ActivityPhase.FAILED, ActivityPhase.OUTCOME_UNKNOWN)
 
 
+_OWN_WAITS: Final = (Reason.SLEEPING, Reason.AWAITING_SIGNAL)
 _UNDER_WAY: Final = frozenset(
     {ActivityPhase.QUEUED, ActivityPhase.RUNNING, ActivityPhase.RETRYING, ActivityPhase.WAITING}
 )
@@ -139,6 +140,13 @@ class DeedStatus(Model):
     """How often the operator died during this attempt; it was started again under the same idempotency key."""
     stopping: Stopping | None = None
     """The order to stop, while it has not been confirmed."""
+    until: Time | None = None
+    """When a sleep ends, or a waitFor has waited long enough. An absolute time, as `nextAttemptTime` is."""
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether it is a sleep or a waitFor that has begun. (An activity whose fallback runs is Waiting too.)"""
+        return self.phase is ActivityPhase.WAITING and self.reason in _OWN_WAITS
 
     @property
     def attempt_started(self) -> datetime | None:

@@ -19,12 +19,13 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from kubesaga.api.action import Verb, WorkflowActionSpec
+from kubesaga.api.action import MAX_VALUE, Verb, WorkflowActionSpec
 from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.event_source import WorkflowEventSourceSpec
 from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
+from kubesaga.api.waits import WAITS, WaitFor
 from kubesaga.api.work import HttpActivity
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.errors import InvalidSpec, KubesagaError, Problem
@@ -40,8 +41,7 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
         ("tracing", "logging")
     ),
     Activity: frozenset(
-        ("workflow", "sleep", "waitFor", "approval", "forEach", "repeat", "heartbeatTimeout", "output", "executor",
-         "durability")
+        ("workflow", "approval", "forEach", "repeat", "heartbeatTimeout", "output", "executor", "durability")
     ),
     ActivityTypeSpec: frozenset(("workflow", "sleep", "waitFor", "approval", "heartbeatTimeout", "executor", "durability")),
     Undo: frozenset(("workflow", "executor")),
@@ -51,12 +51,13 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     WorkflowError: frozenset(("notification",)),
     HttpActivity: frozenset(("auth",)),
     WorkflowRunSpec: frozenset(("debug",)),
-    WorkflowActionSpec: frozenset(("variable", "value")),
+    WorkflowActionSpec: frozenset(("variable",)),
+    WaitFor: frozenset(("event", "when")),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
 
 _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
-    (WorkflowActionSpec, "action"): frozenset(("Approve", "Signal", "Step", "Continue", "SetVariable")),
+    (WorkflowActionSpec, "action"): frozenset(("Approve", "Step", "Continue", "SetVariable")),
     (WorkflowEventSourceSpec, "type"): frozenset(("Kubernetes",)),
 }
 """The same for the words of an enumeration, by model and field."""
@@ -121,8 +122,21 @@ def _action_problems(spec: WorkflowActionSpec, path: str) -> Iterator[Problem]:
         yield Problem(where, "is required with Skip: the activity whose undo is left out")
     elif spec.activity is not None and kind == "Activity":
         yield Problem(where, "goes with a Workflow alone; all breakers of an Activity are reset")
-    elif spec.activity is not None and of_run and spec.action not in (Verb.RETRY, Verb.SKIP):
-        yield Problem(where, f"goes with Retry and Skip alone; {spec.action} is about the whole run")
+    elif spec.action is Verb.SIGNAL and spec.activity is None:
+        yield Problem(where, "is required with Signal: the activity that waits for it")
+    elif spec.activity is not None and of_run and spec.action not in (Verb.RETRY, Verb.SKIP, Verb.SIGNAL):
+        yield Problem(where, f"goes with Retry, Skip and Signal alone; {spec.action} is about the whole run")
+    if spec.value is not None:
+        yield from _value_problems(spec, field_path(path, "value"))
+
+
+def _value_problems(spec: WorkflowActionSpec, where: str) -> Iterator[Problem]:
+    size = len(json.dumps(spec.value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass"))
+    if spec.action is not Verb.SIGNAL:
+        yield Problem(where, f"goes with Signal alone; {spec.action} takes none")
+    elif size > MAX_VALUE:
+        told = f"is {size:,} bytes as JSON; at most {MAX_VALUE:,} are allowed: send a reference to the data instead of the data"
+        yield Problem(where, told)
 
 
 def parse_event_source_spec(document: Any, path: str = "spec") -> WorkflowEventSourceSpec:
@@ -265,6 +279,8 @@ def _unknown(model: type[Model], name: str) -> str:
     camel = to_camel(name) if "_" in name else name
     if camel in _LATER.get(model, ()):
         return f"{camel} is not supported by this version of Kubesaga; remove it"
+    if camel in WAITS:
+        return f"{camel} is for activities alone: an undo, or a fallback, does something"
     by_lower = {field.lower(): field for field in fields}
     near = by_lower.get(camel.lower()) or next(iter(difflib.get_close_matches(camel, fields, n=1, cutoff=0.75)), None)
     if near:

@@ -53,6 +53,10 @@ class Reason(StrEnum):
     BULKHEAD_REJECTED = "BulkheadRejected"
     BULKHEAD_TIMEOUT = "BulkheadTimeout"
     RATE_LIMITED = "RateLimited"
+    # a sleep, a waitFor
+    SLEEPING = "Sleeping"
+    AWAITING_SIGNAL = "AwaitingSignal"
+    WAIT_TIMEOUT = "WaitTimeout"
     # an undo
     COMPENSATION_TIMEOUT = "CompensationTimeout"
     SKIPPED_BY_ACTION = "SkippedByAction"
@@ -137,6 +141,9 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.BULKHEAD_REJECTED: "The bulkhead's queue is full, so it was not called.",
     Reason.BULKHEAD_TIMEOUT: "It waited in the bulkhead's queue longer than `bulkhead.timeout`, and was not called.",
     Reason.RATE_LIMITED: "The rate limit is used up for now; it starts when it is its turn.",
+    Reason.SLEEPING: "It sleeps; the message says until when.",
+    Reason.AWAITING_SIGNAL: "It waits for a WorkflowAction Signal.",
+    Reason.WAIT_TIMEOUT: "No Signal came within `waitFor.timeout`.",
     Reason.COMPENSATION_TIMEOUT: "Undoing took longer than `compensation.timeout`.",
     Reason.SKIPPED_BY_ACTION: "A WorkflowAction left the undo out.",
     Reason.CONTAINER_FAILED: "The container ended with an exit code other than 0.",

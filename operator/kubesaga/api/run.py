@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from kubesaga.api.conditions import ConditionList
 from kubesaga.api.deed import ActivityStatus, UndoStatus
 from kubesaga.api.failure import ErrorStrategy
-from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, ActivityName, Model, ObjectName, OpaqueObject, Time
+from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, ActivityName, AnyValue, Model, ObjectName, OpaqueObject, Time
 from kubesaga.api.reasons import Reason
 
 
@@ -146,6 +146,19 @@ class ActionRecord(Model):
     """What was done."""
 
 
+class SignalRecord(Model):
+    """One Signal that was taken in before its activity waited for it."""
+
+    time: Time
+    """When it was taken in."""
+    activity: str
+    """The activity that it is for."""
+    value: AnyValue = None
+    """What the activity will yield."""
+    uid: str
+    """The WorkflowAction's metadata.uid."""
+
+
 class QueueStatus(Model):
     """What a run that is Queued waits for. Its place in the queue changes all the time; `kubesaga queue` computes it."""
 
@@ -227,6 +240,8 @@ class WorkflowRunStatus(Model):
     """How undoing went."""
     actions: list[ActionRecord] | None = None
     """The WorkflowActions that were applied; the last 50 of them."""
+    signals: list[SignalRecord] | None = None
+    """The Signals that no activity has taken yet; at most one for each."""
     finally_start_time: Time | None = None
     """When `finally` started."""
     duration: str | None = None

@@ -24,6 +24,7 @@ from kubesaga.api.fields import (
 from kubesaga.api.guard_status import GuardsStatus
 from kubesaga.api.limits import Concurrency, Guarded
 from kubesaga.api.triggers import ScheduleMap, Triggers
+from kubesaga.api.waits import WAITS, Sleep, WaitFor
 from kubesaga.api.work import INLINE, Resources, Work, one_of
 
 MAX_ACTIVITIES = 500
@@ -69,9 +70,14 @@ class _Named(Model):
 
 
 class Activity(Work, Guarded, _Named):
-    """One step: at most one of `uses`, `pod`, `http` and `handler`, and what stands around it. With none it uses the Activity of its own name."""
+    """One step: at most one of `uses`, `pod`, `http`, `handler`, `sleep` and `waitFor`, and what stands around it. With none it uses the Activity of its own name."""
 
-    model_config = ConfigDict(json_schema_extra=one_of("uses", *INLINE, or_none=True))
+    model_config = ConfigDict(json_schema_extra=one_of("uses", *INLINE, *WAITS, or_none=True))
+
+    sleep: Sleep | None = None
+    """Wait until a time has come."""
+    wait_for: WaitFor | None = None
+    """Wait for a WorkflowAction Signal."""
 
     when: Expression | None = None
     """A CEL condition; where it is false the activity is Skipped, which satisfies those that depend on it."""
@@ -101,6 +107,16 @@ class Activity(Work, Guarded, _Named):
     """What happens when it fails; overrides the Workflow's `errorHandling.activityError`, field by field."""
     compensation: Undo | None = None
     """How to undo it, should the run fail after it. Not in `finally`."""
+
+    @property
+    def wait(self) -> Sleep | WaitFor | None:
+        """What it waits for, where it does nothing else."""
+        return self.sleep or self.wait_for
+
+
+def wait_of(work: Work) -> Sleep | WaitFor | None:
+    """Return what a deed waits for; None: it does something. Undos and fallbacks never wait."""
+    return work.wait if isinstance(work, Activity) else None
 
 
 class WorkflowSpec(Model):

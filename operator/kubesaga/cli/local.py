@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.names import FINISHED_LABEL
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import RunPhase
 from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.cli.given_signals import GivenSignals
 from kubesaga.cli.progress import Progress
-from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -68,6 +69,8 @@ class Plan:
     spec: WorkflowSpec
     inputs: Mapping[str, Any]
     event: str | None = None
+    signals: Mapping[str, Any] = field(default_factory=dict)
+    """The values of Signals, by the activity that waits for them."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     """The Activities of the files."""
     uses: Uses = NOTHING
@@ -91,9 +94,11 @@ class Plan:
 
     @property
     def kinds(self) -> set[Kind]:
-        """What kinds of activities, undos and fallbacks there are."""
+        """What kinds of activities, undos and fallbacks there are that take an executor."""
         deeds = compile_definition(self.workflow, self.spec, self.uses).deeds.values()
-        return {step.kind for deed in deeds for step in (deed, deed.rejected) if step is not None}
+        return {
+            step.kind for deed in deeds for step in (deed, deed.rejected) if step is not None and not step.kind.waits
+        }
 
     def run_spec(self) -> dict[str, Any]:
         """Return the WorkflowRun's spec on the wire."""
@@ -134,12 +139,13 @@ class LocalWorld:
             )  # fmt: skip
             guards = Guards(None, clock, on_change=lambda _key: queue.add(plan.key))
             ledger = Ledger(operator_limits_of(self._settings), guards, lambda key: queue.add(key))
+            actions = GivenSignals(plan.signals, self._progress.say)
             reconciler = Reconciler(
                 Loader(
-                    self._records, definitions, executors, NoActions(), namespace_ending=_never,
+                    self._records, definitions, executors, actions, namespace_ending=_never,
                     worker=secrets.token_hex(4), limits=limits_of(self._settings),
                 ),
-                self._records, Actuator(executors, NoActions()), Announcer(),
+                self._records, Actuator(executors, actions), Announcer(),
                 evaluator=self._evaluator, ledger=ledger, clock=clock,
             )  # fmt: skip
             queue = Queue(reconciler.process, clock, workers=1, jitter=random.random)
@@ -285,7 +291,20 @@ def _wanting(status: Mapping[str, Any]) -> str | None:
     if undone is not None and undone["reason"] == Reason.AWAITING_DECISION:
         told = "undoing waits to be approved (compensation.mode: Manual)"
         return f"{told}; in a cluster a WorkflowAction would answer, here the run ends with nothing undone"
-    return None
+    return _unanswered(status)
+
+
+def _unanswered(status: Mapping[str, Any]) -> str | None:
+    """Return what is told where everything that is under way waits for a Signal, without end."""
+    known = status.get("activities") or {}
+    live = [name for name, activity in known.items() if ActivityPhase(activity["phase"]).under_way]
+    endless = [
+        name for name in live if known[name].get("reason") == Reason.AWAITING_SIGNAL and "until" not in known[name]
+    ]
+    if status.get("phase") != RunPhase.WAITING or not live or live != endless:
+        return None
+    given = " ".join(f"--signal {name}=VALUE" for name in endless)
+    return f"{', '.join(endless)}: waits for a Signal, which nobody can send here; give it from the start: {given}"
 
 
 def _handed_on(environ: Mapping[str, str], names: Collection[str] = _HANDED_ON) -> dict[str, str]:

@@ -27,6 +27,7 @@ from kubesaga.cli.checking import (
     name_fault,
 )
 from kubesaga.cli.documents import Finding, Manifest, read_manifests, read_text
+from kubesaga.cli.given_signals import read_signals
 from kubesaga.cli.inputs import merged_inputs, typed_inputs
 from kubesaga.cli.local import Plan
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
@@ -66,6 +67,7 @@ class Wanted:
     name: str | None = None
     timeout: str | None = None
     pods_run: bool = False
+    signals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,7 @@ def _planned(wanted: Wanted, chosen: _Chosen, spec: WorkflowSpec, run: WorkflowR
         spec=spec,
         inputs=_inputs(wanted, spec, run.inputs),
         event=run.event if wanted.event is None else _event(wanted.event),
+        signals=_signals(wanted, spec),
     )
     try:
         problems = problems_of_run(parse_run_spec(plan.run_spec()))
@@ -262,6 +265,13 @@ def _inputs(wanted: Wanted, spec: WorkflowSpec, of_run: Mapping[str, Any] | None
     if problems := input_problems(spec, inputs):
         raise Refused([f"input {problem.path.removeprefix('spec.inputs.')}: {problem.message}" for problem in problems])
     return inputs
+
+
+def _signals(wanted: Wanted, spec: WorkflowSpec) -> dict[str, Any]:
+    try:
+        return read_signals(wanted.signals, spec)
+    except ValueError as error:
+        raise Refused([f"--signal: {error}"]) from None
 
 
 def _event(name: str) -> str:

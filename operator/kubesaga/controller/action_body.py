@@ -85,7 +85,7 @@ def read_action(key: RunKey, body: Body) -> ActionBody:
         return ActionBody(body=body, command=command, run=run)
     command = Command(
         uid=uid, name=key.name, verb=spec.action, target_uid=spec.target_ref.uid, activity=spec.activity,
-        by=spec.requested_by,
+        value=spec.value, by=spec.requested_by,
     )  # fmt: skip
     kind, name = spec.target_ref.kind, spec.target_ref.name
     if kind == "WorkflowRun":

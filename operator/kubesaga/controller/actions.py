@@ -32,15 +32,3 @@ class Breakers(Protocol):
 
     async def obey(self, owner: GuardOwner, command: Command) -> Answer:
         """Apply a ResetBreaker, once however often it is repeated. Raises ApiError when that is not known."""
-
-
-class NoActions:
-    """A world in which nobody can create a WorkflowAction: `kubesaga run`."""
-
-    def of_run(self, run: RunKey, uid: str | None) -> tuple[Command, ...]:  # noqa: ARG002 - see Actions
-        """Return nothing."""
-        return ()
-
-    async def answer(self, command: Command, run: RunKey, *, applied: bool, message: str) -> None:  # noqa: ARG002 - see Actions
-        """Raise LookupError: whoever has a command does not have it from here."""
-        raise LookupError(f"there is no WorkflowAction {command.name!r} for {run}")

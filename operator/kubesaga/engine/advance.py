@@ -9,6 +9,7 @@ from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.retrying import leave_queue, start_due
 from kubesaga.engine.undoing import advance_undoing, undoing_is_over
+from kubesaga.engine.waiting import end_waits
 
 
 def advance(draft: Draft) -> None:
@@ -22,6 +23,7 @@ def advance(draft: Draft) -> None:
         for step in ready:
             if draft.reason is None:
                 begin(draft, step)
+        end_waits(draft)
     if not main_is_over(draft):
         return
     advance_undoing(draft)
@@ -57,6 +59,7 @@ def _advance_finally(draft: Draft) -> None:
         if not pending:
             return
         begin(draft, pending[0])
+        end_waits(draft)
 
 
 def finally_is_late(draft: Draft) -> bool:

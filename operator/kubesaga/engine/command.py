@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kubesaga.api.action import Verb
 
@@ -20,6 +21,8 @@ class Command:
     target_uid: str | None = None
     """The uid of the run that is meant; None: whichever bears the name."""
     activity: str | None = None
+    value: Any = None
+    """What a Signal carries."""
     by: str | None = None
     problem: str | None = None
     """What is wrong with the WorkflowAction by itself; it is then refused whatever the run does."""

@@ -11,8 +11,9 @@ from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.failure import Compensation, ErrorHandling, ErrorStrategy, Fallback, ListedUndo, Retry, Undo
 from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
+from kubesaga.api.waits import Sleep
 from kubesaga.api.work import EnvVar, ResourceList, Resources, Work
-from kubesaga.api.workflow import Activity, WorkflowSpec
+from kubesaga.api.workflow import Activity, WorkflowSpec, wait_of
 from kubesaga.engine.definition import Definition, Kind, Step, Undoing, Use, deeds_of
 from kubesaga.engine.expressions import expressions_in
 from kubesaga.engine.guarding import GuardOwner, settings_of
@@ -43,6 +44,8 @@ def compile_definition(name: str, spec: WorkflowSpec, uses: Uses = NOTHING) -> D
 
 def kind_of(work: Work) -> Kind:
     """Return the one kind that valid work has."""
+    if (wait := wait_of(work)) is not None:
+        return Kind.SLEEP if isinstance(wait, Sleep) else Kind.WAIT_FOR
     if work.pod is not None:
         return Kind.POD
     assert work.http is not None or work.handler is not None, "what it uses has been put in its place"
@@ -215,6 +218,8 @@ def _rendered(step: Step) -> Iterator[Any]:
     """Yield the values that are rendered. In others, a description or a shell's arguments, `${` is text."""
     yield step.work.params
     yield dict(step.set or {})
+    if (wait := wait_of(step.work)) is not None:
+        yield wait.wire()
     if step.work.http is not None:
         yield [step.work.http.url, step.work.http.headers, step.work.http.body]
     if step.work.pod is not None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kubesaga.api.deed import ActivityPhase, ActivityStatus, UndoStatus
 from kubesaga.api.failure import ErrorStrategy
+from kubesaga.api.fields import format_time
 from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
 from kubesaga.engine.admitting import REASONS, answer_for, guard_of
@@ -18,6 +19,7 @@ from kubesaga.engine.expressions import ExpressionError, condition, render
 from kubesaga.engine.giving import UnfitParams, recorded, rendered
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.slots import Blocked, Granted, Refused
+from kubesaga.engine.wait_times import end_of
 
 _P = ActivityPhase
 _REJECTIONS: Final = (Reason.CIRCUIT_OPEN, Reason.BULKHEAD_REJECTED, Reason.BULKHEAD_TIMEOUT)
@@ -40,6 +42,9 @@ def begin(draft: Draft, step: Step) -> None:
     if (told := draft.excess(given, env)) is not None:
         fail(draft, step, _P.FAILED, Failed(reason=Reason.INVALID_INPUT, message=told, retryable=False))
         return
+    if step.kind.waits:
+        _begin_waiting(draft, step, given)
+        return
     if not enters(draft, step, given):
         return
     number = (draft.of(step).attempt or 0) + 1
@@ -51,6 +56,19 @@ def begin(draft: Draft, step: Step) -> None:
         **of_attempt(draft, step, number, given),
     )  # fmt: skip
     draft.note("ActivityStarted", f"{step.shown} starts", activity=step.name)
+
+
+def _begin_waiting(draft: Draft, step: Step, given: Any) -> None:
+    """Write down that the run waits, and until when. What is over already ends in the same pass (`waiting.end_waits`)."""
+    until = end_of(given, draft.now)
+    reason = Reason.SLEEPING if step.kind is Kind.SLEEP else Reason.AWAITING_SIGNAL
+    what = "" if step.kind is Kind.SLEEP else "for a Signal"
+    told = " ".join(part for part in (what, f"until {format_time(until)}" if until is not None else "") if part)
+    draft.move(
+        step, _P.WAITING, id=activity_id(draft.run.uid, step.name), start_time=draft.now, until=until, input=given or None,
+        error=None, completion_time=None, reason=reason, message=told,
+    )  # fmt: skip
+    draft.note("ActivityWaits", f"{step.shown} waits {told}", activity=step.name)
 
 
 def _begin_undoing(draft: Draft, undo: Step) -> None:

@@ -24,11 +24,18 @@ class Kind(StrEnum):
     POD = "pod"
     HTTP = "http"
     HANDLER = "handler"
+    SLEEP = "sleep"
+    WAIT_FOR = "waitFor"
 
     @property
     def in_process(self) -> bool:
         """Tell whether an attempt dies with the operator."""
-        return self is not Kind.POD
+        return self in (Kind.HTTP, Kind.HANDLER)
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether it is the engine's own: it has no attempts, needs no executor and no slot."""
+        return self in (Kind.SLEEP, Kind.WAIT_FOR)
 
 
 class Part(StrEnum):

@@ -12,7 +12,7 @@ from kubesaga.api.deed import ActivityError, ActivityPhase, ActivityStatus, Deed
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActionRecord, CompensationStatus, ReplayStatus
+from kubesaga.api.run import ActionRecord, CompensationStatus, ReplayStatus, SignalRecord
 from kubesaga.engine.attempt import AttemptId, Observation
 from kubesaga.engine.decision import EndedCall, Note, Rejection
 from kubesaga.engine.definition import Definition, Part, Step, StepKey
@@ -55,6 +55,8 @@ class Draft:
     """What becomes of a run that cannot succeed; Compensate turns to Abort where undoing is given up."""
     compensation: CompensationStatus
     actions: list[ActionRecord]
+    signals: list[SignalRecord] = field(default_factory=list)
+    """Those that no activity has taken yet."""
     replay: ReplayStatus | None = None
     notes: list[Note] = field(default_factory=list)
     wants: dict[AskedFor, Want] = field(default_factory=dict)
@@ -68,8 +70,8 @@ class Draft:
     """The deeds that are under way, kept up by `move`: they are asked for many times in a pass, and are few."""
 
     def __post_init__(self) -> None:
-        self._active = {(Deed.DO, name) for name, known in self.activities.items() if known.phase in _ATTEMPTED}
-        self._active |= {key for key, known in self.others.items() if known.phase in _ATTEMPTED}
+        self._active = {(Deed.DO, name) for name, known in self.activities.items() if _is_active(known)}
+        self._active |= {key for key, known in self.others.items() if _is_active(known)}
 
     @property
     def run(self) -> Run:
@@ -92,7 +94,7 @@ class Draft:
         return [step for step in self.active(*parts) if self.of(step).phase is ActivityPhase.RUNNING]
 
     def active(self, *parts: Part) -> list[Step]:
-        """Return the deeds that are under way, or wait for their next attempt, in order; of some parts of the run, or of all."""
+        """Return the deeds that are under way, wait for their next attempt, sleep or wait for a Signal, in order; of some parts of the run, or of all."""
         if not self._active:
             return []
         deeds = [self._deed(step) for key, step in self.definition.deeds.items() if key in self._active]
@@ -140,7 +142,7 @@ class Draft:
         """Give a deed a phase that the table allows, and other fields."""
         old = self.of(step)
         new = old.model_copy(update={"phase": moved(step.deed, old.phase, phase), **changes})
-        (self._active.add if phase in _ATTEMPTED else self._active.discard)(step.key)
+        (self._active.add if _is_active(new) else self._active.discard)(step.key)
         if isinstance(new, ActivityStatus):
             self.activities[step.name] = new
         else:
@@ -168,7 +170,8 @@ class Draft:
         if new >= _LARGE or len(self.activities) + len(self.others) >= _MANY:
             records = [*self.activities.values(), *self.others.values()]
             kept = [[status.input, status.output, status.env] for status in records]
-            size += len(json.dumps([self.inputs, self.variables, kept], default=str))
+            waiting = [signal.value for signal in self.signals]
+            size += len(json.dumps([self.inputs, self.variables, kept, waiting], default=str))
         if size <= limit:
             return None
         return f"the run's record would be {size} bytes with this; the limit of a run is {limit} bytes"
@@ -206,6 +209,11 @@ class Draft:
             return Reason.TERMINATED
         abandoned = self.definition.spec.deletion_policy == "Abandon" or self.snapshot.namespace_ending
         return Reason.DELETED if self.run.deleting and abandoned else None
+
+
+def _is_active(known: DeedStatus) -> bool:
+    """Tell whether something of a deed itself is under way; an activity that waits for its fallback has no more to do."""
+    return known.phase in _ATTEMPTED or known.waits
 
 
 def error_of(reason: Reason, message: str, *, retryable: bool) -> ActivityError:

@@ -98,6 +98,8 @@ def wake_time(draft: Draft, status: WorkflowRunStatus) -> datetime | None:
 def _deadlines(draft: Draft, step: Step) -> list[datetime | None]:
     status = draft.of(step)
     limits, timeout = draft.snapshot.limits, draft.timeout_of(step)
+    if status.waits:
+        return [status.until]
     if status.phase is ActivityPhase.QUEUED:
         return []
     if status.phase is ActivityPhase.RETRYING:

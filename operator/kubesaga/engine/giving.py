@@ -7,11 +7,13 @@ import json
 from typing import Any, Final
 
 from kubesaga.api.names import Deed
+from kubesaga.api.workflow import wait_of
 from kubesaga.engine.compiling import rendered_env
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.expressions import render
 from kubesaga.engine.schemas import violation
+from kubesaga.engine.wait_times import fault_of
 from kubesaga.errors import KubesagaError
 
 _PARAMS: Final = "params"
@@ -19,7 +21,7 @@ _PARAMS: Final = "params"
 
 
 class UnfitParams(KubesagaError):
-    """The params of an activity do not fit the `input` of the Activity that it uses. Repeating the pass will not help."""
+    """The params of an activity do not fit the `input` of the Activity that it uses, or its wait is no time. Repeating the pass will not help."""
 
 
 def recorded(draft: Draft, step: Step) -> tuple[Any, dict[str, str]] | None:
@@ -32,6 +34,8 @@ def rendered(draft: Draft, step: Step, scope: dict[str, Any]) -> tuple[Any, dict
     """Return the input and the environment of a deed that begins. Raises ExpressionError, UnfitParams."""
     if step.of_activity:
         scope = _call_of(draft, step, scope)
+    if (wait := wait_of(step.work)) is not None:
+        return _time_given(draft, step, scope, wait.wire()), {}
     if step.use is None:
         return _made(draft, step, scope, step.work.params or {})
     params = render(step.work.params or {}, scope, draft.evaluator, "params")
@@ -41,6 +45,14 @@ def rendered(draft: Draft, step: Step, scope: dict[str, Any]) -> tuple[Any, dict
     if step.work.http is None:
         return params, env
     return ({**given, _PARAMS: params} if params else given), env
+
+
+def _time_given(draft: Draft, step: Step, scope: dict[str, Any], wait: dict[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = render(wait, scope, draft.evaluator, str(step.kind))
+    for field, value in given.items():
+        if fault := fault_of(field, value):
+            raise UnfitParams(f"{step.kind}.{field}: {fault}")
+    return given
 
 
 def _call_of(draft: Draft, step: Step, scope: dict[str, Any]) -> dict[str, Any]:

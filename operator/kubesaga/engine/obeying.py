@@ -10,14 +10,16 @@ from kubesaga.api.action import Verb
 from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import ActionRecord
+from kubesaga.api.run import ActionRecord, SignalRecord
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer
 from kubesaga.engine.deeds import restore, skip
-from kubesaga.engine.definition import Step
+from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
+from kubesaga.engine.nearest import nearest
 from kubesaga.engine.snapshot import Run
 from kubesaga.engine.undoing import failed_undos, is_parked, start_undoing, waits_for_decision
+from kubesaga.engine.waiting import kept_for
 
 _KEPT: Final = 50
 """How many actions the status shows. One that waits for its answer is never dropped."""
@@ -38,7 +40,8 @@ def answers_of_finished(run: Run, commands: tuple[Command, ...]) -> tuple[Answer
 
 
 def answers_of_waiting(run: Run, commands: tuple[Command, ...]) -> tuple[Answer, ...]:
-    """Return what is told to the WorkflowActions of a run that has not started."""
+    """Return what is told to the WorkflowActions of a run that has not started. A Signal is let wait with it."""
+    commands = tuple(known for known in commands if known.verb is not Verb.SIGNAL or known.problem is not None)
     return _answers(run, commands, f"the run has not started: it is {run.status.phase or 'Pending'}")
 
 
@@ -124,12 +127,41 @@ def _abandon(draft: Draft, command: Command) -> str:
     return f"not undone: {_names(failed)}; the run ends as Failed"
 
 
+def _signal(draft: Draft, command: Command) -> str:
+    step = _waiter(draft, command.activity or "")
+    known, name = draft.of(step), step.name
+    if not known.waits and known.phase is not ActivityPhase.PENDING:
+        raise _Refused(f"spec.activity: {name} waits no more: it is {known.phase}")
+    if draft.ending is not None or (draft.reason is not None and not step.final):
+        why = draft.ending or draft.reason
+        raise _Refused(f"spec.activity: {name} does not wait: the run cannot succeed any more ({why})")
+    if kept_for(draft, step) is not None:
+        raise _Refused(f"spec.activity: there is a Signal for {name} already, and it takes one")
+    if (excess := draft.excess(command.value)) is not None:
+        raise _Refused(f"spec.value: {excess}")
+    draft.signals.append(SignalRecord(time=draft.now, activity=name, value=command.value, uid=command.uid))
+    return f"{name} has it" if known.waits else f"kept until {name} waits for it"
+
+
+def _waiter(draft: Draft, name: str) -> Step:
+    """Return the waitFor that a Signal is for."""
+    steps = draft.definition.steps
+    waiters = [step.name for step in steps.values() if step.kind is Kind.WAIT_FOR]
+    if name not in steps:
+        raise _Refused(f"spec.activity: there is no activity {name}; {nearest(name, waiters, 'activities that wait')}")
+    if name not in waiters:
+        told = f"spec.activity: {name} is no waitFor, so no Signal is for it"
+        raise _Refused(f"{told}; {nearest(name, waiters, 'activities that wait')}")
+    return steps[name]
+
+
 _VERBS: Final[dict[Verb, Callable[[Draft, Command], str]]] = {
     Verb.COMPENSATE: _compensate,
     Verb.REJECT: _reject,
     Verb.RETRY: _retry,
     Verb.SKIP: _skip,
     Verb.ABANDON: _abandon,
+    Verb.SIGNAL: _signal,
 }
 
 

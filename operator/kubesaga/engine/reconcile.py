@@ -35,6 +35,7 @@ from kubesaga.engine.snapshot import Snapshot, Unusable
 from kubesaga.engine.summary import refused_conditions, summarise
 from kubesaga.engine.transitions import moved, moved_run
 from kubesaga.engine.turn import turn
+from kubesaga.engine.waiting import end_waits
 from kubesaga.errors import InvalidSpec
 
 
@@ -105,6 +106,7 @@ def _replay(
 def _pass(draft: Draft) -> Decision:
     record(draft)
     answers = obey(draft)
+    end_waits(draft)
     turn(draft)
     advance(draft)
     status = summarise(draft)
@@ -150,6 +152,7 @@ def _draft(
         start_time=status.start_time or now, finally_start_time=status.finally_start_time,
         reason=status.reason, message=status.message, strategy=status.error_strategy,
         compensation=status.compensation or CompensationStatus(), actions=list(status.actions or []),
+        signals=list(status.signals or []),
     )  # fmt: skip
 
 
@@ -191,7 +194,7 @@ def _refuse(snapshot: Snapshot, now: datetime, why: Unusable) -> Decision:
 
 def _cut_off(status: ActivityStatus) -> ActivityPhase:
     waits_for_first = status.phase is ActivityPhase.QUEUED and status.attempt is None
-    return ActivityPhase.CANCELLED if waits_for_first else ActivityPhase.OUTCOME_UNKNOWN
+    return ActivityPhase.CANCELLED if waits_for_first or status.waits else ActivityPhase.OUTCOME_UNKNOWN
 
 
 def _news(before: RunPhase | None, status: WorkflowRunStatus) -> list[Note]:

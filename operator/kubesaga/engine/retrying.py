@@ -120,7 +120,8 @@ def give_up(draft: Draft, part: Part) -> None:
     for step in _waiting(draft, part):
         error = draft.of(step).error
         if error is None:
-            why = Failed(reason=Reason.CANCELLED, message="the run failed while this waited for a slot")
+            slot = "" if draft.of(step).waits else " for a slot"
+            why = Failed(reason=Reason.CANCELLED, message=f"the run failed while this waited{slot}")
             stands_in = step.deed is Deed.FALLBACK
             fail(draft, step, ActivityPhase.FAILED if stands_in else ActivityPhase.CANCELLED, why)
             continue
@@ -130,11 +131,11 @@ def give_up(draft: Draft, part: Part) -> None:
 
 
 def cancel_waiting(draft: Draft, reason: Reason, message: str, *parts: Part) -> None:
-    """End what waits to be tried again as cancelled: it is being stopped."""
+    """End what waits, to be tried again or by itself, as cancelled: it is being stopped."""
     for step in _waiting(draft, *parts):
         fail(draft, step, ActivityPhase.CANCELLED, Failed(reason=reason, message=message))
 
 
 def _waiting(draft: Draft, *parts: Part) -> list[Step]:
     waits = (ActivityPhase.QUEUED, ActivityPhase.RETRYING)
-    return [step for step in draft.active(*parts) if draft.of(step).phase in waits]
+    return [step for step in draft.active(*parts) if draft.of(step).phase in waits or draft.of(step).waits]

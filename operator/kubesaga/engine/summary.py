@@ -49,6 +49,7 @@ def summarise(draft: Draft) -> WorkflowRunStatus:
             "error_strategy": draft.strategy,
             "compensation": _compensation(draft),
             "actions": draft.actions or None,
+            "signals": draft.signals or None,
             "finally_start_time": draft.finally_start_time,
             "completion_time": draft.now if finished else None,
             "duration": format_duration(draft.now - draft.start_time) if finished else None,

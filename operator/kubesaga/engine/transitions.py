@@ -45,7 +45,7 @@ ACTIVITY_MOVES: Final[Mapping[ActivityPhase, frozenset[ActivityPhase]]] = {
     _A.RETRYING: frozenset(
         {_A.QUEUED, _A.RUNNING, _A.WAITING, _A.SKIPPED, _A.FAILED, _A.CANCELLED, _A.OUTCOME_UNKNOWN}
     ),
-    _A.WAITING: _TRIED,
+    _A.WAITING: frozenset({_A.SKIPPED}) | _TRIED,
     _A.SUCCEEDED: frozenset({_A.COMPENSATING}),
     _A.FAILED: frozenset({_A.COMPENSATING}),
     _A.SKIPPED: frozenset({_A.COMPENSATING}),

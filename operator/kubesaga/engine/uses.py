@@ -84,7 +84,7 @@ def named_by(work: Work) -> tuple[str, str] | None:
         return work.uses, "uses"
     if isinstance(work, Fallback):
         return (work.activity, "activity") if work.activity is not None and not work.skips else None
-    if isinstance(work, Activity) and all(getattr(work, name) is None for name in INLINE):
+    if isinstance(work, Activity) and work.wait is None and all(getattr(work, name) is None for name in INLINE):
         return work.name, "name"
     return None
 

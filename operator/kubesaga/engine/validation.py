@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a whole document that is right field by field: everything that is found, in the document's order.
 
-The rules stand in validation_graph (names and order), validation_deeds (what undoes what), validation_work and
-validation_http (one deed), validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
+The rules stand in validation_graph (names and order), validation_deeds (what undoes what), validation_work,
+validation_http and validation_waits (one deed), validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
 What is allowed and probably not meant stands in validation_warnings.
 """
 
@@ -27,6 +27,7 @@ from kubesaga.engine import (
     validation_limits,
     validation_sites,
     validation_triggers,
+    validation_waits,
     validation_warnings,
     validation_work,
 )
@@ -79,6 +80,7 @@ def problems_of(
         validation_work.problems(spec, path),
         validation_limits.problems(spec, path),
         validation_guards.problems(spec, path),
+        validation_waits.problems(spec, path),
         resolution.problems,
         validation_expressions.problems(spec, graph, checker, path),
     )
@@ -134,6 +136,7 @@ def warnings_of(
 ) -> list[Problem]:
     """Return what is allowed in a valid spec and probably not meant. `types` are the event types that are known."""
     found = [*validation_warnings.warnings(spec, uses, path, types), *validation_guards.warnings(spec, uses, path)]
+    found += validation_waits.warnings(spec, path)
     return sorted(found, key=_place(path))
 
 

@@ -11,8 +11,9 @@ from typing import Any, Final
 from kubesaga.api.failure import Retry
 from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
+from kubesaga.api.waits import Sleep
 from kubesaga.api.work import Work
-from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.api.workflow import WorkflowSpec, wait_of
 from kubesaga.engine.expressions import ExpressionError, expressions_in
 from kubesaga.engine.scope import BASE_ROOTS, QUEUE_ROOTS, RETRY_ROOTS, SET_ROOTS
 from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
@@ -148,6 +149,9 @@ def templates(work: Work) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         yield ("http", "url"), work.http.url
         yield ("http", "headers"), work.http.headers
         yield ("http", "body"), work.http.body
+    if (wait := wait_of(work)) is not None:
+        for name, value in wait.wire().items():
+            yield ("sleep" if isinstance(wait, Sleep) else "waitFor", name), value
     yield ("params",), work.params
 
 

@@ -15,7 +15,7 @@ from kubesaga.api.fields import parse_duration
 from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
-from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.api.workflow import WorkflowSpec, wait_of
 from kubesaga.engine import validation_expressions, validation_triggers
 from kubesaga.engine.uses import Uses
 from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
@@ -126,5 +126,7 @@ def _is_undone_by_use(place: Place, uses: Uses) -> bool:
 
 def _has_effect(work: Work, uses: Uses) -> bool:
     used = uses.of(work)
+    if wait_of(work) is not None:
+        return False
     http = work.http if used is None else used.spec.http
     return http is None or http.method not in _HARMLESS

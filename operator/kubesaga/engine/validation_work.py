@@ -12,7 +12,7 @@ from kubesaga.api.fields import parse_quantity
 from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import INLINE, EnvVar, PodActivity, ResourceList, Resources, Work
-from kubesaga.api.workflow import Activity, WorkflowSpec
+from kubesaga.api.workflow import Activity, WorkflowSpec, wait_of
 from kubesaga.engine import validation_http
 from kubesaga.engine.compiling import merged_resources
 from kubesaga.engine.uses import named_by
@@ -67,6 +67,8 @@ def _kind(spot: Spot) -> Iterator[Problem]:
 
 def _given(work: Work) -> list[str]:
     given = [name for name in ("uses", *INLINE) if getattr(work, name) is not None]
+    if isinstance(work, Activity):
+        given += [name for name, wait in (("sleep", work.sleep), ("waitFor", work.wait_for)) if wait is not None]
     return ["activity", *given] if isinstance(work, Fallback) and work.activity is not None else given
 
 
@@ -75,7 +77,8 @@ def _given(work: Work) -> list[str]:
 
 def _resources(spot: Spot, default: Resources | None, default_path: str) -> Iterator[Problem]:
     where = field_path(spot.path, "resources")
-    if named_by(spot.work) is None and spot.work.pod is None and (given := _given(spot.work)):
+    waits = wait_of(spot.work) is not None  # validation_waits refuses what stands beside a wait
+    if not waits and named_by(spot.work) is None and spot.work.pod is None and (given := _given(spot.work)):
         yield Problem(where, f"only a pod has resources; this is {given[0]}, which runs in the operator")
         return
     yield from over_limit(spot.work.resources, default, where, default_path)

@@ -53,13 +53,15 @@ WORKFLOW: dict[str, Any] = {
             "name": "label", "pod": {"image": "x"}, "dependsOn": ["reserve"],
             "errorHandling": {"fallback": {"handler": "print"}}, "compensation": {"handler": "unlabel"},
         },
-        {"name": "send", "pod": {"image": "x"}, "dependsOn": ["pack", "label"]},
+        {"name": "paid", "waitFor": {"timeout": "20m"}, "dependsOn": ["reserve"]},
+        {"name": "rest", "sleep": {"for": "2m"}, "dependsOn": ["pack"]},
+        {"name": "send", "pod": {"image": "x"}, "dependsOn": ["rest", "label", "paid"]},
     ],
     "compensation": {"timeout": "30m"},
     "finally": [{"name": "audit", "handler": "audit"}],
 }  # fmt: skip
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "reserve": (), "pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label"), "audit": (),
+    "reserve": (), "pack": ("reserve",), "label": ("reserve",), "send": ("pack", "label", "rest", "paid"), "audit": (),
 }  # fmt: skip
 _METADATA: Final = {"namespace": "shop", "name": "order"}
 _PART: Final = {Deed.UNDO: "compensation", Deed.FALLBACK: "fallback"}
@@ -136,9 +138,17 @@ class World:
                     self._command(key, "Retry")
             for attempt in [*self.pods.running(), *self.handlers.running()]:
                 self._end(attempt)
+            self._perhaps_signal()
             self.clock.advance(60)
             for key in sorted(self._pending):
                 await self._process(key)
+
+    def _perhaps_signal(self) -> None:
+        """Now and then somebody sends what is waited for; else the time of the wait will be over."""
+        for key in self.keys:
+            waits = self.stored(key).get("activities", {}).get("paid", {}).get("reason") == "AwaitingSignal"
+            if waits and self.chance.random() < 0.1:
+                self._command(key, "Signal")
 
     def _unanswered(self) -> int:
         return sum(1 for body in self.actions_api.objects.values() if not (body.get("status") or {}).get("phase"))
@@ -192,7 +202,7 @@ class World:
         key = self.chance.choice(self.keys)
         if self.stored(key).get("phase") == "CompensationFailed":
             self._command(key, "Retry")
-        match self.chance.randrange(16):
+        match self.chance.randrange(20):
             case 0:
                 self.api.edit(key, shutdown="Terminate")
             case 1:
@@ -203,8 +213,8 @@ class World:
                 self.api.edit(key, shutdown="Cancel")
             case 5:
                 self.api.edit(key, shutdown="Compensate")
-            case 6 | 7 | 8:
-                self._command(key, self.chance.choice(["Retry", "Skip", "Abandon", "Compensate"]))
+            case 6 | 7 | 8 | 9 | 10 | 11 | 12:
+                self._command(key, self.chance.choice(["Retry", "Skip", "Abandon", "Compensate", *["Signal"] * 4]))
             case _:
                 self.api.edit(key, {"labels": {"touched": str(self.chance.random())}}, suspend=False)
         self.wake(key)
@@ -212,7 +222,8 @@ class World:
     def _command(self, key: RunKey, verb: str) -> None:
         """Somebody creates a WorkflowAction; the watch tells of it, or a later list does."""
         number = len(self.actions_api.objects)
-        named = {"activity": self.chance.choice(list(NEEDS))} if verb == "Skip" else {}
+        signal = {"activity": "paid", "value": f"uid-action-{number}"}
+        named = {"Skip": {"activity": self.chance.choice(list(NEEDS))}, "Signal": signal}.get(verb, {})
         spec = {"targetRef": {"name": key.name}, "action": verb, **named}
         action = RunKey(namespace=key.namespace, name=f"action-{number}")
         self.actions_api.create(action, f"uid-{action.name}", spec)

@@ -166,7 +166,7 @@ def test_a_run_does_not_take_words_for_truth() -> None:
 # --- WorkflowActions ------------------------------------------------------------------------------------------------
 
 TARGET = {"targetRef": {"name": "order-1"}}
-KNOWN = "Compensate, Reject, Retry, Skip, Abandon, ResetBreaker"
+KNOWN = "Compensate, Reject, Retry, Skip, Abandon, Signal, ResetBreaker"
 
 
 def test_an_action_is_read_under_the_names_of_the_wire() -> None:
@@ -195,13 +195,31 @@ def test_an_action_is_read_under_the_names_of_the_wire() -> None:
     ),
     pytest.param(
         {**TARGET, "action": "Reject", "activity": "pay"},
-        ["spec.activity: goes with Retry and Skip alone; Reject is about the whole run"],
+        ["spec.activity: goes with Retry, Skip and Signal alone; Reject is about the whole run"],
         id="an activity where there is no need for one",
     ),
     pytest.param(
-        {**TARGET, "action": "Retry", "variable": "x", "value": 1},
-        [f"spec.{name}: {name} is not supported by this version of Kubesaga; remove it" for name in ("variable", "value")],
-        id="fields that come later",
+        {**TARGET, "action": "Retry", "variable": "x"},
+        ["spec.variable: variable is not supported by this version of Kubesaga; remove it"],
+        id="a field that comes later",
+    ),
+    pytest.param(
+        {**TARGET, "action": "Retry", "value": 1},
+        ["spec.value: goes with Signal alone; Retry takes none"],
+        id="a value that nobody reads",
+    ),
+    pytest.param(
+        {**TARGET, "action": "Signal", "value": "ü" * 40_000},
+        [
+            "spec.activity: is required with Signal: the activity that waits for it",
+            "spec.value: is 80,002 bytes as JSON; at most 65,536 are allowed: send a reference to the data instead of the data",
+        ],
+        id="a Signal to nobody, and too large",
+    ),
+    pytest.param(
+        {"targetRef": {"kind": "Workflow", "name": "order"}, "action": "Signal", "activity": "paid"},
+        ["spec.targetRef.kind: is Workflow, but Signal is for a WorkflowRun"],
+        id="a Signal to a Workflow",
     ),
     pytest.param(
         {"targetRef": {"kind": "Activity", "name": "pay"}, "action": "Retry"},
@@ -240,6 +258,12 @@ def test_wrong_in_an_action_is(document: Any, told: list[str]) -> None:
     assert [str(problem) for problem in caught.value.problems] == told
 
 
+@pytest.mark.parametrize("value", [{"a": [1, None]}, "text", 0, False, None])
+def test_a_signal_is_read_with_whatever_it_carries(value: Any) -> None:
+    spec = parse_action_spec({**TARGET, "action": "Signal", "activity": "paid", "value": value})
+    assert (spec.action, spec.activity, spec.value) == (Verb.SIGNAL, "paid", value)
+
+
 @pytest.mark.parametrize("more", [
     pytest.param({"kind": "Activity"}, id="of an Activity"),
     pytest.param({"kind": "Workflow"}, id="of all activities of a Workflow"),
@@ -249,7 +273,7 @@ def test_a_reset_of_breakers_is_read(more: dict[str, str]) -> None:
     assert (spec.action, spec.target_ref.kind, spec.activity) == (Verb.RESET_BREAKER, more["kind"], None)
 
 
-@pytest.mark.parametrize("verb", ["Approve", "Signal", "Step", "Continue", "SetVariable"])
+@pytest.mark.parametrize("verb", ["Approve", "Step", "Continue", "SetVariable"])
 def test_a_verb_that_comes_later_is_told_as_such(verb: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         parse_action_spec({**TARGET, "action": verb})

@@ -561,3 +561,51 @@ def test_with_neither_it_is_said_what_is_missing(examples: Path) -> None:
     assert "a mount namespace is refused (Operation not permitted" in done.stderr
     assert "/dev cannot be written to" in done.stderr
     assert done.stdout == ""
+
+
+# --- waits ----------------------------------------------------------------------------------------------------------
+
+WAITS = HEAD + (
+    "  activities:\n"
+    "  - {name: nap, sleep: {for: 200ms}}\n"
+    "  - {name: paid, waitFor: {TIMEOUT}}\n"
+    '  outputs: {paid: "${activities.paid.output}"}\n'
+)
+
+
+def test_a_sleep_is_slept_and_a_signal_is_given_from_the_start(kubesaga: Invoke, write: Write) -> None:
+    file = write("w.yaml", WAITS.replace("TIMEOUT", ""))
+    result = kubesaga("run", file, "--signal", 'paid={"amount": 1350}', "-o", "json")
+    assert result.exit_code == 0, result.output
+    status = json.loads(result.stdout)["status"]
+    assert status["outputs"] == {"paid": {"amount": 1350}}
+    assert status["activities"]["nap"]["completionTime"] >= status["activities"]["nap"]["until"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "exit_code", "told"),
+    [
+        pytest.param("", 6, "paid: waits for a Signal, which nobody can send here; give it from the start: --signal paid=VALUE", id="ends the run"),
+        pytest.param("timeout: 300ms", 1, "paid: WaitTimeout: no Signal came to paid within 300ms", id="waits out its time"),
+    ],
+)  # fmt: skip
+def test_a_wait_whose_signal_was_not_given(
+    kubesaga: Invoke, write: Write, timeout: str, exit_code: int, told: str
+) -> None:
+    result = kubesaga("run", write("w.yaml", WAITS.replace("TIMEOUT", timeout)))
+    assert (result.exit_code, told in result.output) == (exit_code, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(["payd=1"], "--signal: payd is no waitFor; did you mean paid?", id="for nobody"),
+        pytest.param(["nap=1"], "--signal: nap is no waitFor", id="for a sleep"),
+        pytest.param(["paid=card"], "--signal: paid: 'card' is not JSON; write a string with its quotes", id="that is not JSON"),
+        pytest.param(["paid=1", "paid"], "--signal: paid is given twice, and takes one", id="twice"),
+    ],
+)  # fmt: skip
+def test_nothing_is_started_for_a_signal(kubesaga: Invoke, write: Write, given: list[str], told: str) -> None:
+    options = [word for text in given for word in ("--signal", text)]
+    result = kubesaga("run", write("w.yaml", WAITS.replace("TIMEOUT", "")), *options)
+    assert (result.exit_code, told in result.output) == (2, True), result.output

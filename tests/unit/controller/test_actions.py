@@ -15,7 +15,6 @@ from kubesaga.api.action import Verb
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
-from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -32,6 +31,7 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.kube.errors import Forbidden, ServerUnavailable
 from kubesaga.testing.builders import KEY, UID
 from kubesaga.testing.clock import START, FakeClock
+from kubesaga.testing.no_actions import NoActions
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.testing.unguarded import open_ledger
 
@@ -130,6 +130,12 @@ async def test_an_action_wakes_its_run_which_is_given_the_command(desk: Desk) ->
     uid = desk.stored()["metadata"]["uid"]
     assert desk.only() == Command(uid=uid, name="fix", verb=Verb.SKIP, activity="pay", by="ann")
     assert desk.writes() == 0
+
+
+async def test_a_signal_brings_its_value_to_the_run(desk: Desk) -> None:
+    await desk.create(action="Signal", activity="paid", value={"by": None, "n": [1, None]})
+    await desk.work()
+    assert (desk.only().verb, desk.only().value) == (Verb.SIGNAL, {"by": None, "n": [1, None]})
 
 
 async def test_two_actions_wait_in_the_order_of_their_creation_and_then_of_their_names(desk: Desk) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from kubesaga.api.action import Verb
 from kubesaga.api.names import RUN_FINALIZER
-from kubesaga.controller.actions import NoActions
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.loader import Loader
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
@@ -18,6 +17,7 @@ from kubesaga.engine.command import Command
 from kubesaga.engine.snapshot import Limits, Snapshot
 from kubesaga.testing.builders import KEY, UID
 from kubesaga.testing.clock import START
+from kubesaga.testing.no_actions import NoActions
 from kubesaga.testing.paths import PathEvaluator
 
 COMMAND = Command(uid="u", name="fix", verb=Verb.RETRY)

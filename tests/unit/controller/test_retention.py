@@ -16,7 +16,6 @@ from kubesaga.api.canonical import revision_name
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import FINISHED_LABEL, PHASE_LABEL, REVISION_LABEL, RUN_FINALIZER, WORKFLOW_LABEL
 from kubesaga.api.triggers import DEDUPE_ANNOTATION
-from kubesaga.controller.actions import NoActions
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
@@ -37,6 +36,7 @@ from kubesaga.kube.revisions import Revisions
 from kubesaga.kube.transport import Request
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.executors import FakeExecutor
+from kubesaga.testing.no_actions import NoActions
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.testing.unguarded import open_ledger
 

@@ -119,6 +119,17 @@ ALLOWED = {
     "the shell's variables in a command": {
         "activities": [{"name": "a", "pod": {"image": "busybox", "command": ["sh", "-c", "echo ${HOME} ${x:-inputs.y}"]}}],
     },
+    "waits, for times that are given or evaluated": {
+        "timeout": "2d",
+        "inputs": [{"name": "pause", "default": "1h"}],
+        "activities": [
+            {"name": "a", "sleep": {"for": "${inputs.pause}"}},
+            {"name": "b", "sleep": {"until": "2026-12-24T08:00:00.5+01:00"}, "when": "inputs.pause != ''"},
+            {"name": "c", "waitFor": {}, "set": {"v": "${output.v}"}, "errorHandling": {"fallback": {"handler": "x"}}},
+            {"name": "d", "waitFor": {"timeout": "${workflow.v}"}},
+        ],
+        "finally": [{"name": "e", "sleep": {"for": "1s"}}],
+    },
     "a url that is one expression": {
         "inputs": [{"name": "url"}],
         "activities": [{"name": "a", "http": {"url": "${inputs.url}"}}],
@@ -400,6 +411,37 @@ WARNED = {
             "finally": [{"name": "f", "handler": "x", "errorHandling": {"strategy": "Compensate"}}],
         },
         [("spec.finally[0].errorHandling.strategy", "nothing is undone for it")],
+    ),
+    "a wait that nothing need ever end": (
+        {**DESCRIBED, "activities": [{"name": "a", "waitFor": {}}]},
+        [("spec.activities[0].waitFor", "waits for ever if no Signal comes; give it a timeout")],
+    ),
+    "waits that are longer than their run": (
+        {
+            **DESCRIBED,
+            "timeout": "1h",
+            "activities": [
+                {"name": "a", "sleep": {"for": "2h"}},
+                {"name": "b", "waitFor": {"timeout": "61m"}},
+                {"name": "c", "waitFor": {"timeout": "1h"}},
+                {"name": "d", "sleep": {"until": "2030-01-01T00:00:00Z"}},
+            ],
+        },
+        [
+            ("spec.activities[0].sleep.for", "2h is longer than the whole run may take (1h), so it will never pass"),
+            ("spec.activities[1].waitFor.timeout", "61m is longer than the whole run may take (1h)"),
+        ],
+    ),
+    "nothing, where what waits stands between what is undone and what may fail": (
+        {
+            **DESCRIBED,
+            "activities": [
+                {"name": "a", "handler": "x", "compensation": {"handler": "y"}},
+                {"name": "b", "sleep": {"for": "1h"}},
+                {"name": "c", "handler": "x"},
+            ],
+        },
+        [],
     ),
     "nothing, when another activity sets the variable for certain": (
         {

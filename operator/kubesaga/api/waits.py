@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an activity may wait for: a time, or a Signal. The engine waits itself; nothing runs meanwhile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, Field
+
+from kubesaga.api.fields import Model
+from kubesaga.api.work import one_of
+
+WAITS: Final = ("sleep", "waitFor")
+"""The ways to wait, as an activity's fields."""
+
+
+class Sleep(Model):
+    """Wait until a time has come. It stands in the status, so that a restart of the operator neither shortens nor repeats the wait."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("for", "until"))
+
+    for_: Annotated[Annotated[str, Field(min_length=1, max_length=4096)] | None, Field(alias="for")] = None
+    """How long, from when the activity begins: a duration such as `90s` or `2d`; may hold `${…}`."""
+    until: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Until when: a time with its zone as RFC 3339 has it, `2026-11-22T10:00:05Z`; may hold `${…}`. One that has passed ends the wait at once."""
+
+
+class WaitFor(Model):
+    """Wait for a WorkflowAction Signal to this activity. Its `value` is the output."""
+
+    timeout: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """How long at most, from when the activity begins; then it fails (WaitTimeout). May hold `${…}`. Unset: as long as the run may take."""
