@@ -24,19 +24,19 @@ from kubesaga.controller.guards import Guards
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
-from kubesaga.controller.loader import Loaded, Loader, run_of
+from kubesaga.controller.loader import Loader, run_of
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Succeeded
-from kubesaga.engine.decision import Decision, Release
 from kubesaga.engine.definition import Kind
 from kubesaga.engine.rules import OperatorLimits
-from kubesaga.engine.snapshot import Limits, Run
+from kubesaga.engine.snapshot import Limits
 from kubesaga.engine.standing import standing_of
 from kubesaga.kube.errors import ServerUnavailable
 from kubesaga.kube.resources import WORKFLOW_ACTIONS, Resource
 from kubesaga.telemetry.metrics import Metrics
 from kubesaga.testing.api_server import FakeApiServer, merged
+from kubesaga.testing.broken import Broken, EarlyReconciler, ReleasingReconciler, StaleRecords
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.executors import FakeExecutor
 from kubesaga.testing.paths import PathEvaluator
@@ -69,15 +69,6 @@ _PART: Final = {Deed.UNDO: "compensation", Deed.FALLBACK: "fallback"}
 
 class Crash(BaseException):
     """The operator dies here."""
-
-
-class _Broken:
-    """Ways to break a law on purpose, so that the checks are seen to fail."""
-
-    EARLY = "act before writing"
-    STALE = "act on stale copies"
-    RELEASE = "release before recording"
-    NAMELESS = "forget the attempt's name"
 
 
 class World:
@@ -267,7 +258,7 @@ class World:
         self.actions = KubeActions(_Both(self), now=self.clock.now, wake=self._pending.add, look=lambda _key: None)  # type: ignore[arg-type]  # it has what actions call
         for action, body in self.actions_api.objects.items():
             self.actions.saw(action, merged(body, {}))
-        kind = _StaleRecords if self.broken == _Broken.STALE else KubeRecords
+        kind = StaleRecords if self.broken == Broken.STALE else KubeRecords
         self.records = kind(self.api)  # type: ignore[arg-type]  # it has what records call
         self.ledger = open_ledger(self._pending.add, self.limits)
         self.editing = LiveLimits(self.ledger, Guards(None, self.clock, on_change=lambda _key: None), self.clock)
@@ -277,9 +268,7 @@ class World:
             self.records, definitions, executors, self.actions, namespace_ending=_never, worker=f"life-{self._lives}",
             limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
         )  # fmt: skip
-        reconciler = {_Broken.EARLY: _EarlyReconciler, _Broken.RELEASE: _ReleasingReconciler}.get(
-            self.broken, Reconciler
-        )
+        reconciler = {Broken.EARLY: EarlyReconciler, Broken.RELEASE: ReleasingReconciler}.get(self.broken, Reconciler)
         self.reconciler = reconciler(
             loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
             evaluator=PathEvaluator(), ledger=self.ledger, clock=self.clock,
@@ -348,7 +337,7 @@ class _WatchedExecutor(FakeExecutor):
 
     async def start(self, attempt: Attempt) -> None:
         self.world.fault("before")
-        if self.world.broken == _Broken.NAMELESS or attempt.id not in self.attempts:
+        if self.world.broken == Broken.NAMELESS or attempt.id not in self.attempts:
             self.starts[attempt.id] += 1
             self._check_start(attempt)
         await super().start(attempt)
@@ -369,35 +358,6 @@ class _WatchedExecutor(FakeExecutor):
 
     def _check_start(self, attempt: Attempt) -> None:
         self.world.found += check_start(self.world, attempt, pod=self.survives, starts=self.starts[attempt.id])
-
-
-class _StaleRecords(KubeRecords):
-    """Breaks law 5: believes whatever the watch tells last."""
-
-    def saw(self, key: RunKey, body: dict[str, Any]) -> bool:
-        self._bodies[key] = body
-        self._suspect.discard(key)
-        return True
-
-    def is_confirmed(self, run: Run) -> bool:  # noqa: ARG002 - it believes everything
-        return True
-
-
-class _EarlyReconciler(Reconciler):
-    """Breaks law 1: acts, then writes."""
-
-    async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
-        await self._actuator.perform(run, decision.effects)
-        return await super()._write_down(run, loaded, decision)
-
-
-class _ReleasingReconciler(Reconciler):
-    """Breaks law 5: lets go of pods before their outcome is in the status."""
-
-    async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
-        early = [effect for effect in decision.effects if isinstance(effect, Release)]
-        await self._actuator.perform(run, early)
-        return await super()._write_down(run, loaded, decision)
 
 
 @cache
