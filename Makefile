@@ -42,7 +42,7 @@ test-unit: install ## Unit and component tests: no cluster, two minutes
 
 test: install ## All tests; the cluster tests on the Kubernetes of `make cluster`, which it starts if need be
 	@$(PYTHON) tools/cluster up || echo "make test: there is no cluster here, the cluster tests are left out (see above)"
-	$(BIN)/pytest tests
+	$(BIN)/python tools/run_tests.py
 
 test-cluster: install cluster ## The cluster tests alone
 	$(BIN)/pytest tests/cluster

@@ -226,7 +226,7 @@ def test_what_is_left_out_makes_no_difference(expression: str) -> None:
 def test_hostile_text_is_read_in_linear_time(expression: str) -> None:
     began = time.process_time()
     scan(expression[:MAX_EXPRESSION])
-    assert time.process_time() - began < 0.25, "about 10 ms on an idle machine; quadratic reading took seconds"
+    assert time.process_time() - began < 1, "about 10 ms on an idle machine; quadratic reading took seconds"
 
 
 def test_nothing_is_read_of_an_expression_that_is_too_long() -> None:
