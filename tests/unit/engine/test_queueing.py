@@ -363,3 +363,19 @@ def test_no_limits_cost_no_questions() -> None:
     play = Play(definition("a", "b", concurrency=Concurrency().wire()), ledger=ledger).go()
     assert play.ended == "Succeeded AllSucceeded"
     assert not ledger.runs.holders
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        pytest.param("http://Desk.shop/tickets?x=1", "desk.shop", id="a host"),
+        pytest.param("https://desk.shop:8443/tickets", "desk.shop:8443", id="a host and a port"),
+        pytest.param("http://somebody:secret@desk.shop/", "desk.shop", id="whoever asks"),
+        pytest.param("http://desk.shop:port/", "", id="no address at all, which the executor will say"),
+    ],
+)  # fmt: skip
+def test_an_http_call_s_guard_is_kept_apart_by_host(url: str, host: str) -> None:
+    what = guarded(definition({"name": "a", "http": {"url": url}}), bulkhead=Bulkhead())
+    play = Play(what, {"a": HANGS}, ledger=open_ledger())
+    play.step()
+    assert play.status.activities["a"].guard == f"Activity/shop/desk//{host}"
