@@ -8,13 +8,21 @@ that take more than one field are engine.validation_triggers'.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
-from kubesaga.api.fields import ACTIVITY_NAME, OPAQUE_OBJECT, Duration, Expression, Model, OpaqueObject, Time
+from kubesaga.api.fields import (
+    ACTIVITY_NAME,
+    OPAQUE_OBJECT,
+    Duration,
+    Expression,
+    Model,
+    OpaqueObject,
+    Time,
+    matching,
+)
 from kubesaga.api.names import GROUP
 
 MAX_TRIGGERS: Final = 32
@@ -44,27 +52,18 @@ _EVENT: Final = r"[^\s*]+\*?|\*"
 _ZONE: Final = r"[A-Za-z0-9_+/-]+"
 
 
-def _told(pattern: str, sentence: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise ValueError(f"{text!r} {sentence}")
-        return text
-
-    return AfterValidator(check)
-
-
 TriggerName = Annotated[
     str,
     Field(min_length=1, max_length=63),
-    _told(ACTIVITY_NAME, "is not a name for a trigger; start with a letter or _, go on with letters, digits, _ or -"),
+    matching(
+        ACTIVITY_NAME, "is not a name for a trigger; start with a letter or _, go on with letters, digits, _ or -"
+    ),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 63, "pattern": f"^{ACTIVITY_NAME}$"}),
 ]
 EventPattern = Annotated[
     str,
     Field(min_length=1, max_length=256),
-    _told(_EVENT, "is not the type of an event; write it without blanks, and a * at its end at most"),
+    matching(_EVENT, "is not the type of an event; write it without blanks, and a * at its end at most"),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256, "pattern": f"^({_EVENT})$"}),
 ]
 Cron = Annotated[str, Field(min_length=1, max_length=128)]
@@ -116,7 +115,7 @@ class Trigger(Model):
         Annotated[
             str,
             Field(min_length=1, max_length=64),
-            _told(_ZONE, "is not the name of a time zone; write one such as Europe/Berlin"),
+            matching(_ZONE, "is not the name of a time zone; write one such as Europe/Berlin"),
             WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64, "pattern": f"^{_ZONE}$"}),
         ]
         | None

@@ -293,9 +293,6 @@ class Guards:
         guard = self._guard(key, default, now)
         return guard, self.settings(key, guard.default)
 
-    def _all(self) -> Iterable[Guard]:
-        return (guard for record in self._records.values() for guard in record.guards.values())
-
     def _stored(self, keys: list[GuardKey]) -> None:
         for key in keys:
             self._on_change(key)

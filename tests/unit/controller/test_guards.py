@@ -15,6 +15,7 @@ from tests.unit.kube.server import ApiServer, until
 from kubesaga.api.fields import format_time
 from kubesaga.api.guard_status import GuardsStatus
 from kubesaga.api.reasons import Reason
+from kubesaga.controller.guard import Guard
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings
 from kubesaga.engine.verdict import PASS, Blocked, Pass, Refused
 from kubesaga.kube.client import KubeClient
@@ -586,12 +587,17 @@ async def test_guards_that_nobody_asks_and_that_remember_nothing_leave_the_memor
                 life.ends("xx", key)
             if number % 100 == 0:
                 clock.advance(60)
-        assert len(list(life.guards._all())) <= 1100
+        assert len(remembered(life)) <= 1100
         assert isinstance(life.ask(replace(KEY, host="h0:80")), Refused | Pass)
-        assert replace(KEY, host="h0:80") in {guard.key for guard in life.guards._all()}, "it is not closed"
+        assert replace(KEY, host="h0:80") in {guard.key for guard in remembered(life)}, "it is not closed"
 
 
 # --- events, metrics ------------------------------------------------------------------------------------------------
+
+
+def remembered(life: Life) -> list[Guard]:
+    """Return all guards in memory."""
+    return [guard for record in life.guards._records.values() for guard in record.guards.values()]
 
 
 async def test_hosts_that_all_fail_do_not_fill_the_memory(
@@ -601,7 +607,7 @@ async def test_hosts_that_all_fail_do_not_fill_the_memory(
     life.guards.configure(OWNER, breaker(1))
     for number in range(1200):
         life.ends("x", replace(KEY, host=f"h{number}:80"))
-    assert len(list(life.guards._all())) == 1000
+    assert len(remembered(life)) == 1000
 
 
 async def test_events_are_silent_where_monitoring_is_off(
