@@ -81,8 +81,11 @@ def test_one_run_of_each_kind_stays_with_limits_of_one(here: Cluster) -> None:
         for kind in ("well", "badly"):
             last = f"few-{kind}-{number}"
             wait_for(f"{last} to be the only one", lambda last=last, kind=kind: runs(here, f"few-{kind}") == [last])
-            marks = (here.find("workflowruns", last) or {}).get("metadata", {}).get("labels", {})
-            assert marks.get("kubesaga.dev/phase", here.status(last)["phase"]) == here.status(last)["phase"]
+            here.finished(last)
+            found = here.find("workflowruns", last)
+            assert found is not None
+            phase = found["status"]["phase"]
+            assert found["metadata"].get("labels", {}).get("kubesaga.dev/phase", phase) == phase, "in one copy of it"
 
 
 def test_revisions_go_beyond_the_limit_and_come_back_when_they_are_needed(
