@@ -17,10 +17,10 @@ from datetime import timedelta
 from typing import Final
 
 from kubesaga.api.limits import Concurrency, QueueStrategy, Queuing
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.standing import Standing
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.slots import Blocked, Granted, RunWant
-from kubesaga.engine.standing import Standing
 from kubesaga.testing.clock import START
 from kubesaga.testing.unguarded import open_ledger
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.rules import OperatorLimits
-from kubesaga.engine.standing import Standing
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.rules import OperatorLimits
+from kubesaga.engine.admission.standing import Standing
 from kubesaga.testing.violations import violations
 from kubesaga.testing.world import World
 
@@ -167,9 +167,9 @@ def _one_by_one(self: Ledger, standings: Iterable[Standing], now: datetime) -> N
 @pytest.mark.parametrize(
     ("where", "wrong"),
     [
-        pytest.param("kubesaga.engine.ledger.Ledger.restore", _one_by_one, id="lets runs in before it knows of all that hold"),
-        pytest.param("kubesaga.engine.gate._Scope.full", False, id="takes no notice of a Workflow's limits"),
-        pytest.param("kubesaga.engine.entry.Entry.held", lambda _self: {}, id="counts only what it has granted itself"),
+        pytest.param("kubesaga.engine.admission.ledger.Ledger.restore", _one_by_one, id="lets runs in before it knows of all that hold"),
+        pytest.param("kubesaga.engine.admission.gate._Scope.full", False, id="takes no notice of a Workflow's limits"),
+        pytest.param("kubesaga.engine.admission.entry.Entry.held", lambda _self: {}, id="counts only what it has granted itself"),
     ],
 )  # fmt: skip
 def test_a_broken_limit_is_seen(monkeypatch: pytest.MonkeyPatch, where: str, wrong: object) -> None:

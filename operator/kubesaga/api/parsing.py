@@ -69,7 +69,7 @@ _Location = tuple[str | int, ...]
 def parse_workflow_spec(document: Any, path: str = "spec") -> WorkflowSpec:
     """Return a Workflow's spec. `path` is where it stands: `spec.workflowSpec` in a run.
 
-    Raises InvalidSpec with everything that is wrong field by field; what needs the whole is engine.validation's.
+    Raises InvalidSpec with everything that is wrong field by field; what needs the whole is engine.validation.workflow's.
     """
     _check_json(document, path)
     try:

@@ -3,7 +3,7 @@
 
 A trigger is either about events (`event: "ticket:created"`) or about time: `schedule` with a cron expression, or one of
 the timer events of the catalogue (`schedule:daily`, `schedule:weekly`; `cron:custom` goes with `schedule`). The rules
-that take more than one field are engine.validation_triggers'.
+that take more than one field are engine.validation.triggers'.
 """
 
 from __future__ import annotations

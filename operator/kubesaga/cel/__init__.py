@@ -3,5 +3,5 @@
 
 Belongs here: the child process (`worker`), its life and its wire (`child`), the pool that is the engine's `Evaluator`
 (`pool`), the library's messages in plain words (`sentences`). Does not belong here: what `${…}` means
-(engine.expressions), which variables a field may use (engine), any other evaluator.
+(engine.language.expressions), which variables a field may use (engine), any other evaluator.
 """

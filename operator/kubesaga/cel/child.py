@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from kubesaga.cel.worker import LENGTH
-from kubesaga.engine.expressions import EvaluatorUnavailable
-from kubesaga.engine.values import decode
+from kubesaga.engine.language.expressions import EvaluatorUnavailable
+from kubesaga.engine.language.values import decode
 
 _WORKER: Final = Path(__file__).with_name("worker.py")
 _START_SECONDS: Final = 30.0

@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 
 from kubesaga.cel.child import Bounds, Child, DeadlineExceeded, Died
 from kubesaga.cel.sentences import why_no_json, why_no_value, why_not_compiled
-from kubesaga.engine.expressions import EvaluatorUnavailable, ExpressionError
-from kubesaga.engine.references import MAX_EXPRESSION, relevant
-from kubesaga.engine.values import JSON, MAX_RESULT, encode, too_large
+from kubesaga.engine.language.expressions import EvaluatorUnavailable, ExpressionError
+from kubesaga.engine.language.references import MAX_EXPRESSION, relevant
+from kubesaga.engine.language.values import JSON, MAX_RESULT, encode, too_large
 
 MAX_SCOPE: Final = 2 * 1024 * 1024
 """Largest amount of values, in bytes of JSON, that one expression may look at."""

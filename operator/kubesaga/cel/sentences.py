@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from kubesaga.engine.references import scan
-from kubesaga.engine.values import Missing, follow
+from kubesaga.engine.language.references import scan
+from kubesaga.engine.language.values import Missing, follow
 
 _COMPILE: Final = re.compile(r"ERROR: <input>:(?P<line>-?\d+):(?P<column>-?\d+): (?P<text>[^\n]*)")
 _STATUS: Final = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")

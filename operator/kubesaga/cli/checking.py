@@ -21,13 +21,13 @@ from kubesaga.api.parsing import (
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cli.documents import Finding, Manifest
-from kubesaga.engine.expressions import Evaluator
 from kubesaga.engine.inputs import resolve_inputs
-from kubesaga.engine.resolving import resolve, resolve_inside, works_of
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.uses import NOTHING, Catalogue, Known, Uses
-from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
-from kubesaga.engine.validation_activity import known_of, warnings_of_activity
-from kubesaga.engine.validation_sources import problems_of_source
+from kubesaga.engine.validation.activity import known_of, warnings_of_activity
+from kubesaga.engine.validation.resolving import resolve, resolve_inside, works_of
+from kubesaga.engine.validation.sources import problems_of_source
+from kubesaga.engine.validation.workflow import problems_of, problems_of_run, warnings_of
 from kubesaga.errors import InvalidSpec, Problem
 
 _FIELDS: Final = ("apiVersion", "kind", "metadata", "spec", "status")

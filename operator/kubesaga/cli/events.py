@@ -56,7 +56,7 @@ def test(
     from kubesaga.cli.plan import Refused
     from kubesaga.cli.progress import Terminal
     from kubesaga.cli.trying import event_in, tried, workflow_in
-    from kubesaga.engine.expressions import EvaluatorUnavailable
+    from kubesaga.engine.language.expressions import EvaluatorUnavailable
     from kubesaga.main.process import SystemClock
 
     try:

@@ -11,7 +11,7 @@ from kubesaga.api.action import Verb
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command
-from kubesaga.engine.nearest import nearest
+from kubesaga.engine.language.nearest import nearest
 
 
 def read_signals(texts: Sequence[str], spec: WorkflowSpec) -> dict[str, Any]:

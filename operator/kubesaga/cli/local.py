@@ -36,11 +36,11 @@ from kubesaga.controller.loader import Loader
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
+from kubesaga.engine.admission.ledger import Ledger
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Kind
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.uses import NOTHING, Catalogue, Uses
 from kubesaga.executors.base import Executor, Wake
 from kubesaga.main.process import SystemClock, limits_of, operator_limits_of

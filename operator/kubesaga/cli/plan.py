@@ -32,10 +32,10 @@ from kubesaga.cli.inputs import merged_inputs, typed_inputs
 from kubesaga.cli.local import Plan
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
 from kubesaga.engine.compiling import work_of
-from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.uses import Uses, named_by, works_in
-from kubesaga.engine.validation import problems_of_run
-from kubesaga.engine.validation_deeds import Spot, spots_of
+from kubesaga.engine.validation.deeds import Spot, spots_of
+from kubesaga.engine.validation.workflow import problems_of_run
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.executors.registry import Registry
 

@@ -15,8 +15,8 @@ import click
 
 if TYPE_CHECKING:
     from kubesaga.api.limits import Concurrency
-    from kubesaga.engine.gate import Scope
-    from kubesaga.engine.outlook import Outlook, Turn
+    from kubesaga.engine.admission.gate import Scope
+    from kubesaga.engine.admission.outlook import Outlook, Turn
     from kubesaga.engine.snapshot import Run
 
 _HEADINGS: Final = ("POSITION", "RUN", "ACTIVITY", "WAITS FOR", "SINCE", "PRIORITY", "KEY")
@@ -80,8 +80,8 @@ async def _look(
     from kubesaga.controller.kube_records import LIVE
     from kubesaga.controller.live_limits import limits_in
     from kubesaga.controller.loader import run_of
-    from kubesaga.engine.outlook import outlooks
-    from kubesaga.engine.standing import standing_of
+    from kubesaga.engine.admission.outlook import outlooks
+    from kubesaga.engine.admission.standing import standing_of
     from kubesaga.errors import InvalidSpec
     from kubesaga.kube.client import Selection
     from kubesaga.kube.connection import connect

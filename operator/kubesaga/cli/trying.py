@@ -15,10 +15,10 @@ from kubesaga.cli.checking import activities_in, catalogue_of, check_header, che
 from kubesaga.cli.documents import STDIN, Manifest, read_manifests, read_text
 from kubesaga.cli.plan import DEFAULT_NAMESPACE, Refused
 from kubesaga.cli.yaml_text import Unreadable, read_yaml
-from kubesaga.engine.conditions import Explanation
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.schemas import violation
-from kubesaga.engine.validation_triggers import trigger_schedule, unknown_type
+from kubesaga.engine.language.conditions import Explanation
+from kubesaga.engine.language.expressions import Evaluator
+from kubesaga.engine.language.schemas import violation
+from kubesaga.engine.validation.triggers import trigger_schedule, unknown_type
 from kubesaga.errors import InvalidSpec
 from kubesaga.triggers.events import Event, event_of
 from kubesaga.triggers.matching import Answer, Broken, Match, Matcher, matchers_of

@@ -22,10 +22,10 @@ from kubesaga.controller.reading import FreshReads
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.controller.workflows import sentence_of
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.resolving import resolve_inside
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.uses import Catalogue, Known, works_in
-from kubesaga.engine.validation_activity import known_of, warnings_of_activity
+from kubesaga.engine.validation.activity import known_of, warnings_of_activity
+from kubesaga.engine.validation.resolving import resolve_inside
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Selection

@@ -18,11 +18,11 @@ from kubesaga.controller.reading import FreshReads
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Definition
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.resolving import Resolution, resolve, works_of
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.snapshot import Run, Unusable
 from kubesaga.engine.uses import Catalogue, size_of, split_uses, with_uses
-from kubesaga.engine.validation import problems_of
+from kubesaga.engine.validation.resolving import Resolution, resolve, works_of
+from kubesaga.engine.validation.workflow import problems_of
 from kubesaga.errors import DefinitionMissing, InvalidSpec, Problem
 
 _KEPT: Final = 512

@@ -15,8 +15,8 @@ from kubesaga.api.reasons import Reason
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.validation_sources import problems_of_source
+from kubesaga.engine.language.expressions import Evaluator
+from kubesaga.engine.validation.sources import problems_of_source
 from kubesaga.errors import Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient

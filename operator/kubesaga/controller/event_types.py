@@ -11,7 +11,7 @@ from kubesaga.api.parsing import parse_event_source_spec
 from kubesaga.api.triggers import Trigger
 from kubesaga.controller.reading import FreshReads
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.validation_triggers import unknown_events
+from kubesaga.engine.validation.triggers import unknown_events
 from kubesaga.errors import InvalidSpec
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES

@@ -11,10 +11,10 @@ from typing import Final
 from kubesaga.api.fields import format_time
 from kubesaga.api.guard_status import BreakerPhase
 from kubesaga.api.reasons import Reason
-from kubesaga.engine import breaker, rates
-from kubesaga.engine.breaker import Call
+from kubesaga.engine.admission import breaker, rates
+from kubesaga.engine.admission.breaker import Call
+from kubesaga.engine.admission.verdict import PASS, Blocked, Pass, Refused, Verdict
 from kubesaga.engine.guarding import Breaker, GuardKey, GuardSettings, Rate
-from kubesaga.engine.verdict import PASS, Blocked, Pass, Refused, Verdict
 
 _RECORDING: Final = timedelta(seconds=1)
 """How long it can take until begins are reserved: one write in that time."""

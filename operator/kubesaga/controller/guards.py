@@ -20,12 +20,12 @@ from kubesaga.controller.clock import Clock
 from kubesaga.controller.guard import Guard
 from kubesaga.controller.guard_record import GuardRecord, News, measured
 from kubesaga.controller.guard_writer import AT_ONCE, SEEN, SOON, GuardWriter, Post
-from kubesaga.engine import breaker, rates
-from kubesaga.engine.breaker import Call
+from kubesaga.engine.admission import breaker, rates
+from kubesaga.engine.admission.breaker import Call
+from kubesaga.engine.admission.verdict import PASS, Blocked, Refused, Verdict
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings
-from kubesaga.engine.verdict import PASS, Blocked, Refused, Verdict
 from kubesaga.kube.client import KubeClient, Object
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from kubesaga.controller.clock import Clock
 from kubesaga.controller.kube_records import LIVE, KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import run_of
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.standing import Standing, standing_of
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.standing import Standing, standing_of
 from kubesaga.errors import KubesagaError
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import ACTIVITIES, WORKFLOW_RUNS, WORKFLOWS

@@ -21,7 +21,7 @@ from kubesaga.controller.records import Body, Records
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
 from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.snapshot import Limits, Run, Snapshot, Source, Unusable, digest_of
-from kubesaga.engine.validation import problems_of_run
+from kubesaga.engine.validation.workflow import problems_of_run
 from kubesaga.errors import InvalidSpec
 from kubesaga.executors.base import Executor
 

@@ -18,14 +18,14 @@ from kubesaga.controller.clock import Clock
 from kubesaga.controller.loader import Loaded, Loader
 from kubesaga.controller.marks import begun_labels
 from kubesaga.controller.records import Conflict, Records
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.standing import standing_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.decision import Decision, Tidy
 from kubesaga.engine.definition import Definition
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.ledger import Ledger
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.reconcile import reconcile
 from kubesaga.engine.snapshot import Run, Snapshot
-from kubesaga.engine.standing import standing_of
 from kubesaga.telemetry.logs import ABOUT
 
 _log = logging.getLogger("kubesaga.state_manager")

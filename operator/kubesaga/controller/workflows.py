@@ -20,8 +20,8 @@ from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.uses import NOTHING, Uses
-from kubesaga.engine.validation import warnings_of
-from kubesaga.engine.validation_triggers import unknown_events
+from kubesaga.engine.validation.triggers import unknown_events
+from kubesaga.engine.validation.workflow import warnings_of
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient

@@ -15,8 +15,8 @@ from kubesaga.api.waits import Sleep
 from kubesaga.api.work import EnvVar, ResourceList, Resources, Work
 from kubesaga.api.workflow import Activity, WorkflowSpec, wait_of
 from kubesaga.engine.definition import Definition, Kind, Step, Undoing, Use, deeds_of
-from kubesaga.engine.expressions import expressions_in
 from kubesaga.engine.guarding import GuardOwner, settings_of
+from kubesaga.engine.language.expressions import expressions_in
 from kubesaga.engine.retries import policy_of
 from kubesaga.engine.uses import NOTHING, Used, Uses
 

@@ -15,8 +15,8 @@ from kubesaga.engine.attempt import Failed
 from kubesaga.engine.decision import Rejection
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft, error_of, fallback_of, skips
-from kubesaga.engine.expressions import ExpressionError, condition, render
 from kubesaga.engine.giving import UnfitParams, recorded, rendered
+from kubesaga.engine.language.expressions import ExpressionError, condition, render
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.slots import Blocked, Granted, Refused
 from kubesaga.engine.wait_times import end_of

@@ -16,7 +16,7 @@ from kubesaga.api.run import ActionRecord, CompensationStatus, ReplayStatus, Sig
 from kubesaga.engine.attempt import AttemptId, Observation
 from kubesaga.engine.decision import EndedCall, Note, Rejection
 from kubesaga.engine.definition import Definition, Part, Step, StepKey
-from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.slots import AskedFor, Granted, Want
 from kubesaga.engine.snapshot import Run, Snapshot
 from kubesaga.engine.transitions import moved

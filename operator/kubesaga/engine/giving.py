@@ -11,8 +11,8 @@ from kubesaga.api.workflow import wait_of
 from kubesaga.engine.compiling import rendered_env
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
-from kubesaga.engine.expressions import render
-from kubesaga.engine.schemas import violation
+from kubesaga.engine.language.expressions import render
+from kubesaga.engine.language.schemas import violation
 from kubesaga.engine.wait_times import fault_of
 from kubesaga.errors import KubesagaError
 

@@ -16,7 +16,7 @@ from kubesaga.engine.decision import Answer
 from kubesaga.engine.deeds import restore, skip
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
-from kubesaga.engine.nearest import nearest
+from kubesaga.engine.language.nearest import nearest
 from kubesaga.engine.snapshot import Run
 from kubesaga.engine.undoing import failed_undos, is_parked, start_undoing, waits_for_decision
 from kubesaga.engine.waiting import kept_for

@@ -16,7 +16,7 @@ from kubesaga.api.run import BlockedBy, QueueStatus, RunPhase, WorkflowRunStatus
 from kubesaga.engine.decision import Answer, Decision, Note
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.effects import tidying
-from kubesaga.engine.expressions import Evaluator, render
+from kubesaga.engine.language.expressions import Evaluator, render
 from kubesaga.engine.obeying import answers_of_finished, answers_of_waiting
 from kubesaga.engine.slots import Blocked, Refused, RunWant
 from kubesaga.engine.snapshot import Run, Snapshot

@@ -24,8 +24,8 @@ from kubesaga.engine.decision import Decision, Note
 from kubesaga.engine.definition import Definition, StepKey
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.effects import effects_of, tidying, wake_time
-from kubesaga.engine.expressions import Evaluator, ExpressionError
 from kubesaga.engine.inputs import resolve_inputs
+from kubesaga.engine.language.expressions import Evaluator, ExpressionError
 from kubesaga.engine.obeying import answers_of_finished, obey
 from kubesaga.engine.queueing import Unstarted, waiting
 from kubesaga.engine.record import record

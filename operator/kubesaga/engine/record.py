@@ -15,9 +15,9 @@ from kubesaga.engine.deeds import fail, succeed
 from kubesaga.engine.definition import Kind, Step
 from kubesaga.engine.draft import Draft
 from kubesaga.engine.guarding import GuardKey
+from kubesaga.engine.language.schemas import violation
 from kubesaga.engine.retries import UNCHARGED
 from kubesaga.engine.retrying import retry_or_fail
-from kubesaga.engine.schemas import violation
 
 _SAYS_NOTHING: Final = UNCHARGED | {
     Reason.POD_DELETED, Reason.POD_REJECTED, Reason.FOREIGN_POD, Reason.QUOTA_EXCEEDED, Reason.LIMIT_RANGE,

@@ -14,7 +14,7 @@ from kubesaga.engine.attempt import Failed
 from kubesaga.engine.deeds import begin, enters, fail, of_attempt
 from kubesaga.engine.definition import Part, Step
 from kubesaga.engine.draft import Draft
-from kubesaga.engine.expressions import ExpressionError, condition
+from kubesaga.engine.language.expressions import ExpressionError, condition
 from kubesaga.engine.retries import LONGEST_RETRY_AFTER, UNCHARGED
 from kubesaga.engine.scope import scope_of
 

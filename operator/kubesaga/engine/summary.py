@@ -16,7 +16,7 @@ from kubesaga.api.run import CompensationStatus, RunPhase, WorkflowRunStatus
 from kubesaga.engine.advance import final_is_over, main_is_over
 from kubesaga.engine.definition import Step
 from kubesaga.engine.draft import Draft
-from kubesaga.engine.expressions import ExpressionError, render
+from kubesaga.engine.language.expressions import ExpressionError, render
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.snapshot import Run, Unusable
 from kubesaga.engine.transitions import moved_run

@@ -17,7 +17,7 @@ from kubesaga.api.failure import Fallback
 from kubesaga.api.parsing import parse_activity_spec
 from kubesaga.api.work import INLINE, Work
 from kubesaga.api.workflow import Activity
-from kubesaga.engine.nearest import nearest
+from kubesaga.engine.language.nearest import nearest
 from kubesaga.errors import Problem
 
 _KEPT: Final = "usedActivities"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
-from kubesaga.engine.values import JSON
+from kubesaga.engine.language.values import JSON
 from kubesaga.gateway.event import Event, event_of
 from kubesaga.gateway.headers import Headers, is_json
 from kubesaga.gateway.payload import parse_json

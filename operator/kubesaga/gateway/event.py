@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from kubesaga.engine.values import JSON, encode
+from kubesaga.engine.language.values import JSON, encode
 from kubesaga.gateway.refusal import malformed, too_large
 
 MAX_EVENT: Final = 64 * 1024

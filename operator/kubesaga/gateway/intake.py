@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from kubesaga.api.event_source import SourceType
-from kubesaga.engine.expressions import Evaluator, EvaluatorUnavailable
+from kubesaga.engine.language.expressions import Evaluator, EvaluatorUnavailable
 from kubesaga.gateway.cloudevents import read_cloudevents
 from kubesaga.gateway.event import Event
 from kubesaga.gateway.headers import Headers

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kubesaga.engine.values import JSON
+from kubesaga.engine.language.values import JSON
 from kubesaga.kube.client import Object
 
 

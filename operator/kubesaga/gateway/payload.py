@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
-from kubesaga.engine.values import JSON
+from kubesaga.engine.language.values import JSON
 from kubesaga.gateway.refusal import Refusal, malformed
 
 MAX_DEPTH: Final = 64

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from kubesaga.api.event_source import WorkflowEventSourceSpec
 from kubesaga.api.event_types import find_type
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.schemas import problems_of_schema, violation
-from kubesaga.engine.validation_sources import schema_path
+from kubesaga.engine.language.expressions import Evaluator
+from kubesaga.engine.language.schemas import problems_of_schema, violation
+from kubesaga.engine.validation.sources import schema_path
 from kubesaga.errors import Problem
 from kubesaga.gateway.event import Event
 from kubesaga.gateway.refusal import Refusal

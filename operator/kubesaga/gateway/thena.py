@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from kubesaga.api.fields import format_time
-from kubesaga.engine.values import JSON
+from kubesaga.engine.language.values import JSON
 from kubesaga.gateway.event import Event, event_of
 from kubesaga.gateway.headers import Headers
 from kubesaga.gateway.payload import parse_json

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Final
 
 from kubesaga.api.event_source import DEFAULT_HMAC_HEADER, MAPPING_ROOTS, Mapping, WorkflowEventSourceSpec
-from kubesaga.engine.expressions import Evaluator, ExpressionError
-from kubesaga.engine.values import JSON
+from kubesaga.engine.language.expressions import Evaluator, ExpressionError
+from kubesaga.engine.language.values import JSON
 from kubesaga.gateway.event import Event, event_of
 from kubesaga.gateway.headers import Headers, is_json
 from kubesaga.gateway.payload import parse_json

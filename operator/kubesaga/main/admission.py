@@ -11,9 +11,9 @@ from kubesaga.controller.guards import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
+from kubesaga.engine.admission.ledger import Ledger
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.guarding import GuardKey
-from kubesaga.engine.ledger import Ledger
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.events import EventPoster
 from kubesaga.main.execution import Base

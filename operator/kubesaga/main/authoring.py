@@ -17,7 +17,7 @@ from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.kube.client import KubeClient
 from kubesaga.triggers.ticker import Ticker
 

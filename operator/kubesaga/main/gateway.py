@@ -15,7 +15,7 @@ from typing import Any, Final
 from kubesaga import __version__
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.probes import Check, Probes
-from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.errors import InvalidSettings
 from kubesaga.gateway.intake import Intake
 from kubesaga.gateway.matching import Triggers

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubesaga.api.limits import QueueStrategy
-from kubesaga.engine.rules import OperatorLimits
+from kubesaga.engine.admission.rules import OperatorLimits
 from kubesaga.engine.snapshot import Limits
 from kubesaga.settings import Settings
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from kubesaga.api.parsing import parse_workflow_spec
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.values import JSON
+from kubesaga.engine.language.expressions import Evaluator
+from kubesaga.engine.language.values import JSON
 from kubesaga.errors import InvalidSpec
 from kubesaga.gateway.matching import Caused, Matches
 from kubesaga.kube.client import Object

@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from kubesaga.api.limits import Concurrency
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.rules import GuardStates, OperatorLimits
+from kubesaga.engine.admission.standing import Place, Standing
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import StepKey
 from kubesaga.engine.guarding import GuardKey, GuardSettings
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.rules import GuardStates, OperatorLimits
 from kubesaga.engine.slots import Admission, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
-from kubesaga.engine.standing import Place, Standing
 from kubesaga.testing.clock import START
 from kubesaga.testing.unguarded import Unguarded
 

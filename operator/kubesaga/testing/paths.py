@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from kubesaga.engine.expressions import ExpressionError
+from kubesaga.engine.language.expressions import ExpressionError
 
 
 class PathEvaluator:

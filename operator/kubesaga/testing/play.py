@@ -16,14 +16,14 @@ from kubesaga.api.action import Verb
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import RunPhase, WorkflowRunStatus
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.standing import standing_of
 from kubesaga.engine.attempt import AttemptId, Failed, Observation, Outcome, Stage, Succeeded, Unknown
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Answer, Decision, Note, Release, Start, Stop
 from kubesaga.engine.definition import Definition, Kind
-from kubesaga.engine.ledger import Ledger
 from kubesaga.engine.reconcile import reconcile
 from kubesaga.engine.snapshot import Snapshot, Source
-from kubesaga.engine.standing import standing_of
 from kubesaga.testing.builders import snapshot
 from kubesaga.testing.clock import START
 from kubesaga.testing.paths import PathEvaluator

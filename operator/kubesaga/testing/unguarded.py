@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from kubesaga.api.reasons import Reason
+from kubesaga.engine.admission.breaker import Call
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.rules import OperatorLimits
+from kubesaga.engine.admission.verdict import PASS, Verdict
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.breaker import Call
 from kubesaga.engine.guarding import GuardKey, GuardSettings
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.rules import OperatorLimits
-from kubesaga.engine.verdict import PASS, Verdict
 
 
 class Unguarded:

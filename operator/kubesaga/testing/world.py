@@ -27,11 +27,11 @@ from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import Loader, run_of
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
+from kubesaga.engine.admission.rules import OperatorLimits
+from kubesaga.engine.admission.standing import standing_of
 from kubesaga.engine.attempt import Attempt, AttemptId, Failed, Observation, Outcome, RunKey, Succeeded
 from kubesaga.engine.definition import Kind
-from kubesaga.engine.rules import OperatorLimits
 from kubesaga.engine.snapshot import Limits
-from kubesaga.engine.standing import standing_of
 from kubesaga.kube.errors import ServerUnavailable
 from kubesaga.kube.resources import WORKFLOW_ACTIONS, Resource
 from kubesaga.telemetry.metrics import Metrics

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kubesaga.api.fields import parse_time
-from kubesaga.engine.values import JSON, kind_of
+from kubesaga.engine.language.values import JSON, kind_of
 from kubesaga.errors import InvalidSpec, Problem
 
 MAX_EVENT: Final = 64 * 1024

@@ -16,11 +16,11 @@ from kubesaga.api.event_types import fits
 from kubesaga.api.parsing import field_path
 from kubesaga.api.triggers import TIMER_EVENTS, Trigger
 from kubesaga.api.workflow import Input, WorkflowSpec
-from kubesaga.engine.conditions import Explanation, Node, compile_conditions
-from kubesaga.engine.expressions import Evaluator, ExpressionError, condition, render
 from kubesaga.engine.inputs import resolve_inputs
-from kubesaga.engine.validation_sites import short
-from kubesaga.engine.validation_triggers import trigger_schedule
+from kubesaga.engine.language.conditions import Explanation, Node, compile_conditions
+from kubesaga.engine.language.expressions import Evaluator, ExpressionError, condition, render
+from kubesaga.engine.validation.sites import short
+from kubesaga.engine.validation.triggers import trigger_schedule
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.triggers.events import Event
 

@@ -23,7 +23,7 @@ from kubesaga.api.triggers import (
     TRIGGER_LABEL,
     Trigger,
 )
-from kubesaga.engine.cron import Schedule
+from kubesaga.engine.language.cron import Schedule
 from kubesaga.triggers.events import Event, event_of
 from kubesaga.triggers.names import event_key, event_run_name, tick_key, tick_run_name, trigger_id
 

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from kubesaga.api.fields import format_time, parse_duration
 from kubesaga.api.triggers import MAX_CATCH_UP, CatchUp, ConcurrencyPolicy, ScheduleStatus, Trigger
-from kubesaga.engine.cron import Schedule
+from kubesaga.engine.language.cron import Schedule
 
 ON_TIME: Final = timedelta(minutes=1)
 """A run is on time if it starts before the next minute does, which is the finest that cron knows."""

@@ -22,8 +22,8 @@ from kubesaga.api.run import RunPhase
 from kubesaga.api.triggers import TRIGGER_ID_LABEL, ConcurrencyPolicy, ScheduleStatus, Trigger
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.validation_triggers import trigger_schedule
+from kubesaga.engine.language.expressions import Evaluator
+from kubesaga.engine.validation.triggers import trigger_schedule
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS

@@ -23,7 +23,7 @@ import pytest
 from kubesaga.cel.child import Bounds, Child
 from kubesaga.cel.pool import CelPool
 from kubesaga.cel.worker import LENGTH
-from kubesaga.engine.expressions import EvaluatorUnavailable, ExpressionError
+from kubesaga.engine.language.expressions import EvaluatorUnavailable, ExpressionError
 
 SCOPE: dict[str, Any] = {"inputs": {"text": "x" * 1000, "list": list(range(200)), "n": 1}}
 IN_TIME = 2.5

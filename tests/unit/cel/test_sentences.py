@@ -13,7 +13,7 @@ import pytest
 
 from kubesaga.cel.pool import CelPool
 from kubesaga.cel.worker import EXTENSIONS
-from kubesaga.engine.expressions import ExpressionError
+from kubesaga.engine.language.expressions import ExpressionError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "expressions.md").read_text()
 SCOPE: dict[str, Any] = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])

@@ -14,9 +14,9 @@ from typing import Any
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.controller.guards import Guards
-from kubesaga.engine.breaker import Call
+from kubesaga.engine.admission.breaker import Call
+from kubesaga.engine.admission.verdict import Verdict
 from kubesaga.engine.guarding import Breaker, GuardKey, GuardOwner, GuardSettings, Rate, Room
-from kubesaga.engine.verdict import Verdict
 from kubesaga.kube.client import KubeClient
 from kubesaga.telemetry.metrics import Metrics
 from kubesaga.testing.clock import START, FakeClock

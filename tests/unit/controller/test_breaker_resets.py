@@ -11,9 +11,9 @@ from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL
 from kubesaga.controller.kube_actions import KubeActions
+from kubesaga.engine.admission.verdict import PASS, Refused
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.guarding import GuardKey, GuardOwner
-from kubesaga.engine.verdict import PASS, Refused
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.errors import ServerUnavailable
 from kubesaga.testing.clock import FakeClock

@@ -16,7 +16,7 @@ from kubesaga.controller.reading import FreshReads
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.uses import Catalogue
-from kubesaga.engine.validation_activity import known_of
+from kubesaga.engine.validation.activity import known_of
 from kubesaga.errors import InvalidSpec
 from kubesaga.testing.paths import PathEvaluator
 

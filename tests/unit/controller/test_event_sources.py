@@ -12,7 +12,7 @@ from tests.unit.kube.server import ApiServer, serving
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.event_sources import EventSourceReconciler
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.validation_sources import problems_of_source
+from kubesaga.engine.validation.sources import problems_of_source
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.credentials import Authorization, Credentials
 from kubesaga.kube.transport import Transport

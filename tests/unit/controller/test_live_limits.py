@@ -12,10 +12,10 @@ from kubesaga.controller.guards import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.rules import OperatorLimits
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.rules import OperatorLimits
 from kubesaga.kube.client import KubeClient
 from kubesaga.testing.clock import FakeClock
 

@@ -21,11 +21,11 @@ from kubesaga.engine.attempt import Succeeded
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.guarding import GuardOwner
-from kubesaga.engine.resolving import Resolution, resolve, resolve_inside, works_of
-from kubesaga.engine.schemas import MAX_STEPS, problems_of_schema, violation
+from kubesaga.engine.language.schemas import MAX_STEPS, problems_of_schema, violation
 from kubesaga.engine.uses import Catalogue, Known, Used, Uses, split_uses, with_uses
-from kubesaga.engine.validation import problems_of, warnings_of
-from kubesaga.engine.validation_activity import known_of, problems_of_activity, warnings_of_activity
+from kubesaga.engine.validation.activity import known_of, problems_of_activity, warnings_of_activity
+from kubesaga.engine.validation.resolving import Resolution, resolve, resolve_inside, works_of
+from kubesaga.engine.validation.workflow import problems_of, warnings_of
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.testing.play import Play, good, wrong

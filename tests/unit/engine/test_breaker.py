@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubesaga.api.guard_status import BreakerPhase
-from kubesaga.engine.breaker import CLOSED, BreakerState, Call, after, clamped, is_probe, next_probe, phase
+from kubesaga.engine.admission.breaker import CLOSED, BreakerState, Call, after, clamped, is_probe, next_probe, phase
 from kubesaga.engine.guarding import Breaker
 from kubesaga.testing.clock import START
 

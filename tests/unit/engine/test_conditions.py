@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesaga.engine.condition_operators import OPERATORS, WORDS, equal
-from kubesaga.engine.conditions import Explanation, compile_conditions
+from kubesaga.engine.language.condition_operators import OPERATORS, WORDS, equal
+from kubesaga.engine.language.conditions import Explanation, compile_conditions
 from kubesaga.errors import InvalidSpec
 
 TICKET: dict[str, Any] = {

@@ -9,7 +9,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubesaga.engine.conflicts import Conflicts, Contender
+from kubesaga.engine.admission.conflicts import Conflicts, Contender
 from kubesaga.testing.clock import START
 
 SCOPE = ("shop", "order")

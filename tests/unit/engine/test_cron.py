@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesaga.engine.cron import ALIASES, schedule_of
+from kubesaga.engine.language.cron import ALIASES, schedule_of
 
 
 def at(text: str) -> datetime:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubesaga.cel.pool import CelPool
-from kubesaga.engine.expressions import (
+from kubesaga.engine.language.expressions import (
     Expression,
     ExpressionError,
     condition,
@@ -23,7 +23,7 @@ from kubesaga.engine.expressions import (
     problems_in,
     render,
 )
-from kubesaga.engine.references import scan
+from kubesaga.engine.language.references import scan
 from kubesaga.errors import Problem
 
 SCOPE: Mapping[str, Any] = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kubesaga.api.limits import QueueStrategy
 from kubesaga.api.run import BlockedBy
-from kubesaga.engine.gate import Claim, Gate, SlotId
+from kubesaga.engine.admission.gate import Claim, Gate, SlotId
 from kubesaga.engine.guarding import GuardKey, GuardOwner
 from kubesaga.testing.clock import START
 

@@ -10,8 +10,8 @@ import pytest
 
 from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy, Queuing
 from kubesaga.api.names import Deed
+from kubesaga.engine.admission.rules import OperatorLimits
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings, Room
-from kubesaga.engine.rules import OperatorLimits
 from kubesaga.testing.crowd import Crowd, Part, Pass
 
 

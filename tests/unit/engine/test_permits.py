@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy, Queuing
 from kubesaga.api.names import Deed
+from kubesaga.engine.admission.entry import Entry
+from kubesaga.engine.admission.gate import SlotId
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.rules import GuardStates, OperatorLimits
+from kubesaga.engine.admission.standing import Standing
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.entry import Entry
-from kubesaga.engine.gate import SlotId
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings, Room
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.rules import GuardStates, OperatorLimits
 from kubesaga.engine.slots import Admission, Answer, AskedFor, RunWant, Want
-from kubesaga.engine.standing import Standing
 from kubesaga.testing.crowd import Crowd, MakeLedger, Member, Part, Record
 from kubesaga.testing.unguarded import Unguarded
 

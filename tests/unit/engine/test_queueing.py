@@ -12,13 +12,13 @@ import pytest
 from kubesaga.api.limits import Bulkhead, CircuitBreaker, Concurrency, Guarded
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
+from kubesaga.engine.admission.ledger import Ledger
+from kubesaga.engine.admission.rules import OperatorLimits
+from kubesaga.engine.admission.standing import Place, Standing
+from kubesaga.engine.admission.verdict import Refused, Verdict
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Definition, Step, StepKey, deeds_of
 from kubesaga.engine.guarding import GuardKey, GuardOwner, settings_of
-from kubesaga.engine.ledger import Ledger
-from kubesaga.engine.rules import OperatorLimits
-from kubesaga.engine.standing import Place, Standing
-from kubesaga.engine.verdict import Refused, Verdict
 from kubesaga.testing.builders import KEY, definition
 from kubesaga.testing.clock import START
 from kubesaga.testing.play import HANGS, Play, wrong

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesaga.engine.ranking import Line, Rank, Ranking
+from kubesaga.engine.admission.ranking import Line, Rank, Ranking
 
 GROUPS = st.sampled_from("xyz")
 KEYS = st.integers(0, 9)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesaga.engine import rates
+from kubesaga.engine.admission import rates
+from kubesaga.engine.admission.rates import RESERVED_FOR, UNUSED, RateState, Slice
 from kubesaga.engine.guarding import Rate
-from kubesaga.engine.rates import RESERVED_FOR, UNUSED, RateState, Slice
 from kubesaga.testing.clock import START
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kubesaga.cel.worker import Fault, Library
-from kubesaga.engine.references import MAX_EXPRESSION, Reference, closing_brace, references, relevant, scan
+from kubesaga.engine.language.references import MAX_EXPRESSION, Reference, closing_brace, references, relevant, scan
 
 
 def reads(*names: str) -> frozenset[Reference]:

@@ -17,16 +17,16 @@ from kubesaga.api.run import CompensationStatus, WorkflowRunSpec, WorkflowRunSta
 from kubesaga.api.schema import spec_schema
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cel.pool import CelPool
-from kubesaga.engine import validation, validation_expressions
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.compiling import compile_definition
 from kubesaga.engine.draft import Draft
-from kubesaga.engine.resolving import resolve, works_of
 from kubesaga.engine.scope import scope_of
 from kubesaga.engine.snapshot import Run, Snapshot
 from kubesaga.engine.uses import Catalogue
-from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
-from kubesaga.engine.validation_activity import known_of
+from kubesaga.engine.validation import expressions
+from kubesaga.engine.validation.activity import known_of
+from kubesaga.engine.validation.resolving import resolve, works_of
+from kubesaga.engine.validation.workflow import MAX_PROBLEMS, problems_of, problems_of_run, warnings_of
 from kubesaga.errors import InvalidSpec, Problem
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -507,7 +507,7 @@ def test_a_hundred_problems_are_enough(checker: CelPool) -> None:
         ]
     }
     told = told_of_workflow(wrong, checker)
-    assert len(told) == validation.MAX_PROBLEMS + 1
+    assert len(told) == MAX_PROBLEMS + 1
     assert told[-1].message == "there are more problems than these 100"
 
 
@@ -551,8 +551,8 @@ def test_a_spec_without_problems_can_be_compiled_whatever_its_texts_hold(checker
 
 def test_run_and_activities_have_the_members_that_the_engine_gives_them() -> None:
     scope = scope_of_a_run()
-    assert set(scope["run"]) == validation_expressions.RUN_MEMBERS
-    assert set(scope["activities"]["a"]) == validation_expressions.ACTIVITY_MEMBERS
+    assert set(scope["run"]) == expressions.RUN_MEMBERS
+    assert set(scope["activities"]["a"]) == expressions.ACTIVITY_MEMBERS
 
 
 def scope_of_a_run() -> dict[str, Any]:

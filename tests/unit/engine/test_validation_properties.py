@@ -14,7 +14,7 @@ from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.schema import spec_schema
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.compiling import compile_definition
-from kubesaga.engine.validation import problems_of, warnings_of
+from kubesaga.engine.validation.workflow import problems_of, warnings_of
 from kubesaga.errors import InvalidSpec
 
 NAMES = st.sampled_from(["a", "b", "c", "a-1", "skip"])

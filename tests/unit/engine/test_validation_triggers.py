@@ -14,7 +14,7 @@ from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.schema import spec_schema
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.cel.pool import CelPool
-from kubesaga.engine.validation import problems_of, problems_of_run, warnings_of
+from kubesaga.engine.validation.workflow import problems_of, problems_of_run, warnings_of
 from kubesaga.errors import InvalidSpec
 
 INPUTS = [{"name": "id", "required": True}, {"name": "count", "type": "integer", "default": 1}]

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kubesaga.api.parsing import parse_event_source_spec
-from kubesaga.engine.expressions import ExpressionError
+from kubesaga.engine.language.expressions import ExpressionError
 from kubesaga.gateway.cloudevents import read_cloudevents
 from kubesaga.gateway.event import Event
 from kubesaga.gateway.headers import Headers

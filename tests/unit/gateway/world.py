@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from tests.unit.kube.server import ApiServer, serving, until
 
 from kubesaga.api.parsing import parse_event_source_spec
-from kubesaga.engine.expressions import Evaluator
+from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.gateway.intake import Intake
 from kubesaga.gateway.matching import Caused, Matches
 from kubesaga.gateway.runs import RunMaker

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kubesaga.api.event_types import CATALOGUE, EventClass, find_type, fits, is_known
 from kubesaga.api.parsing import parse_run_spec
 from kubesaga.api.triggers import TIMER_EVENTS, Trigger
-from kubesaga.engine.cron import schedule_of
-from kubesaga.engine.schemas import problems_of_schema, violation
-from kubesaga.engine.validation import problems_of_run
+from kubesaga.engine.language.cron import schedule_of
+from kubesaga.engine.language.schemas import problems_of_schema, violation
+from kubesaga.engine.validation.workflow import problems_of_run
 from kubesaga.errors import InvalidSpec
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.triggers.events import MAX_EVENT, event_of

@@ -10,7 +10,7 @@ import pytest
 
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.cel.pool import CelPool
-from kubesaga.engine.conditions import Explanation
+from kubesaga.engine.language.conditions import Explanation
 from kubesaga.triggers.events import Event, event_of
 from kubesaga.triggers.matching import Answer, Broken, Match, Matcher, NoMatch, matchers_of
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kubesaga.api.triggers import ConcurrencyPolicy, ScheduleStatus, Trigger
-from kubesaga.engine.validation_triggers import trigger_schedule
+from kubesaga.engine.validation.triggers import trigger_schedule
 from kubesaga.triggers.schedules import ASTRAY, Decision, LeaveOut, LiveRun, Plan, Start, decide, plan
 
 HOURLY = "0 * * * * UTC"

@@ -9,12 +9,12 @@ from typing import Final
 
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import BlockedBy
-from kubesaga.engine import verdict
-from kubesaga.engine.breaker import Call
+from kubesaga.engine.admission import verdict
+from kubesaga.engine.admission.breaker import Call
+from kubesaga.engine.admission.gate import Claim, Gate, SlotId
+from kubesaga.engine.admission.rules import GuardStates
 from kubesaga.engine.decision import EndedCall, Rejection
-from kubesaga.engine.gate import Claim, Gate, SlotId
 from kubesaga.engine.guarding import GuardKey, GuardSettings
-from kubesaga.engine.rules import GuardStates
 from kubesaga.engine.slots import Blocked
 
 _KEPT: Final = 10_000

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import HttpActivity
-from kubesaga.engine.expressions import ExpressionError, parse
+from kubesaga.engine.language.expressions import ExpressionError, parse
 from kubesaga.errors import Problem
 
 FORBIDDEN_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "idempotency-key"})

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubesaga.engine.patterns import compiled, found
-from kubesaga.engine.values import JSON, kind_of
+from kubesaga.engine.language.patterns import compiled, found
+from kubesaga.engine.language.values import JSON, kind_of
 
 Ask = Callable[[JSON, JSON], bool | None]
 """Takes the value that is there and the one that is wanted; None: the type is wrong."""

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 
 from kubesaga.api.limits import Concurrency, QueueStrategy
 from kubesaga.api.run import BlockedBy
+from kubesaga.engine.admission.entry import attempt_claim, run_claim
+from kubesaga.engine.admission.gate import Claim, Gate, Scope
+from kubesaga.engine.admission.standing import Standing
 from kubesaga.engine.definition import StepKey
-from kubesaga.engine.entry import attempt_claim, run_claim
-from kubesaga.engine.gate import Claim, Gate, Scope
-from kubesaga.engine.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.engine.nearest import nearest
-from kubesaga.engine.validation_graph import RESERVED, Graph, Place, places_of
+from kubesaga.engine.language.nearest import nearest
+from kubesaga.engine.validation.graph import RESERVED, Graph, Place, places_of
 from kubesaga.errors import Problem
 
 

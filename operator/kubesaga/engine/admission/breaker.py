@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Final
 
 from kubesaga.api.guard_status import BreakerPhase
+from kubesaga.engine.admission.milliseconds import ceil_ms, floor_ms
 from kubesaga.engine.guarding import Breaker
-from kubesaga.engine.milliseconds import ceil_ms, floor_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from kubesaga.engine.admission.milliseconds import MILLISECOND, ceil_ms, floor_ms
 from kubesaga.engine.guarding import Rate
-from kubesaga.engine.milliseconds import MILLISECOND, ceil_ms, floor_ms
 
 _SLICES: Final = 100
 _MOST_SLICES: Final = 2 * _SLICES

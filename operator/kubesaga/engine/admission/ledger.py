@@ -21,17 +21,17 @@ from kubesaga.api.limits import Concurrency, OnConflict, Overflow, QueueStrategy
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import BlockedBy
-from kubesaga.engine import verdict
+from kubesaga.engine.admission import verdict
+from kubesaga.engine.admission.conflicts import Conflicts
+from kubesaga.engine.admission.entry import Entry, attempt_claim, run_claim
+from kubesaga.engine.admission.gate import Claim, Gate, Scope, SlotId
+from kubesaga.engine.admission.passage import Passage
+from kubesaga.engine.admission.rules import GuardStates, OperatorLimits
+from kubesaga.engine.admission.scopes import Scopes
+from kubesaga.engine.admission.standing import Place, Standing
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.conflicts import Conflicts
-from kubesaga.engine.entry import Entry, attempt_claim, run_claim
-from kubesaga.engine.gate import Claim, Gate, Scope, SlotId
 from kubesaga.engine.guarding import GuardKey
-from kubesaga.engine.passage import Passage
-from kubesaga.engine.rules import GuardStates, OperatorLimits
-from kubesaga.engine.scopes import Scopes
 from kubesaga.engine.slots import Admission, Answer, AskedFor, AttemptWant, Blocked, Granted, Refused, RunWant, Want
-from kubesaga.engine.standing import Place, Standing
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 

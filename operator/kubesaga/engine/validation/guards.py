@@ -11,7 +11,7 @@ from kubesaga.api.limits import Guarded
 from kubesaga.api.parsing import field_path
 from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.engine.uses import Uses, named_by
-from kubesaga.engine.validation_graph import places_of
+from kubesaga.engine.validation.graph import places_of
 from kubesaga.errors import Problem
 
 _GUARDS: Final = {"circuitBreaker": "circuit_breaker", "bulkhead": "bulkhead", "rateLimit": "rate_limit"}

@@ -8,9 +8,9 @@ from typing import Any
 
 from kubesaga.api.event_source import MAPPING_ROOTS, WorkflowEventSourceSpec
 from kubesaga.api.parsing import field_path, parse_event_source_spec
-from kubesaga.engine.expressions import Evaluator
-from kubesaga.engine.schemas import problems_of_schema
-from kubesaga.engine.validation_sites import short
+from kubesaga.engine.language.expressions import Evaluator
+from kubesaga.engine.language.schemas import problems_of_schema
+from kubesaga.engine.validation.sites import short
 from kubesaga.errors import InvalidSpec, Problem
 
 

@@ -16,10 +16,10 @@ from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec, wait_of
-from kubesaga.engine import validation_expressions, validation_triggers
 from kubesaga.engine.uses import Uses
-from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
-from kubesaga.engine.validation_graph import Graph, Place, graph_of
+from kubesaga.engine.validation import expressions, triggers
+from kubesaga.engine.validation.deeds import Spot, default_path, spots_of
+from kubesaga.engine.validation.graph import Graph, Place, graph_of
 from kubesaga.errors import Problem
 
 _HARMLESS: Final = ("GET", "HEAD")
@@ -32,7 +32,7 @@ def warnings(
     """Yield what is probably not meant."""
     if not (spec.description or "").strip():
         yield Problem(field_path(path, "description"), "is empty; say in a sentence what the Workflow is for")
-    yield from validation_triggers.warnings(spec.triggers, path, types)
+    yield from triggers.warnings(spec.triggers, path, types)
     graph = graph_of(spec, path)
     spots = tuple(spots_of(spec, path))
     yield from _timeouts(spec, spots)
@@ -45,7 +45,7 @@ def warnings(
         yield from _without_undo(graph, undone, uses)
     else:
         yield from _no_undo_at_all(spec, path)
-    yield from validation_expressions.warnings(spec, graph, path)
+    yield from expressions.warnings(spec, graph, path)
 
 
 def _timeouts(spec: WorkflowSpec, spots: tuple[Spot, ...]) -> Iterator[Problem]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a whole document that is right field by field: everything that is found, in the document's order.
 
-The rules stand in validation_graph (names and order), validation_deeds (what undoes what), validation_work,
-validation_http and validation_waits (one deed), validation_expressions (what expressions may read) and here (inputs, variables, sizes, runs).
-What is allowed and probably not meant stands in validation_warnings.
+The rules stand in `graph` (names and order), `deeds` (what undoes what), `work`, `http` and `waits` (one deed),
+`expressions` (what expressions may read) and here (inputs, variables, sizes, runs). What is allowed and probably not
+meant stands in `warnings`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from kubesaga.api.fields import VARIABLE_NAME
 from kubesaga.api.parsing import field_path
 from kubesaga.api.run import WorkflowRunSpec
 from kubesaga.api.workflow import Input, WorkflowSpec
-from kubesaga.engine import (
-    validation_deeds,
-    validation_expressions,
-    validation_graph,
-    validation_guards,
-    validation_limits,
-    validation_sites,
-    validation_triggers,
-    validation_waits,
-    validation_warnings,
-    validation_work,
-)
 from kubesaga.engine.inputs import json_type, type_matches
-from kubesaga.engine.resolving import Resolution, resolve, works_of
 from kubesaga.engine.uses import NOTHING, Catalogue, Uses
-from kubesaga.engine.validation_expressions import ExpressionChecker
+from kubesaga.engine.validation import (
+    deeds,
+    expressions,
+    graph,
+    guards,
+    limits,
+    sites,
+    triggers,
+    waits,
+    warnings,
+    work,
+)
+from kubesaga.engine.validation.expressions import ExpressionChecker
+from kubesaga.engine.validation.resolving import Resolution, resolve, works_of
 from kubesaga.errors import Problem
 
 __all__ = ["ExpressionChecker", "problems_of", "problems_of_run", "warnings_of"]
@@ -69,20 +69,20 @@ def problems_of(
     """
     if boundless := list(_bounds(spec, path)):
         return boundless
-    graph = validation_graph.graph_of(spec, path)
+    ordered = graph.graph_of(spec, path)
     resolution = resolution or resolve(works_of(spec, path), Catalogue(), "", None)
     rules = chain(
-        validation_triggers.problems(spec.triggers, spec.inputs, checker, path),
+        triggers.problems(spec.triggers, spec.inputs, checker, path),
         _inputs(spec, path),
         _variables(spec, path),
-        validation_graph.problems(spec, graph, path),
-        validation_deeds.problems(spec, graph, path),
-        validation_work.problems(spec, path),
-        validation_limits.problems(spec, path),
-        validation_guards.problems(spec, path),
-        validation_waits.problems(spec, path),
+        graph.problems(spec, ordered, path),
+        deeds.problems(spec, ordered, path),
+        work.problems(spec, path),
+        limits.problems(spec, path),
+        guards.problems(spec, path),
+        waits.problems(spec, path),
         resolution.problems,
-        validation_expressions.problems(spec, graph, checker, path),
+        expressions.problems(spec, ordered, checker, path),
     )
     found = sorted(islice(rules, MAX_PROBLEMS), key=_place(path))
     if next(rules, None) is not None:
@@ -123,7 +123,7 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
             for name in _LIMITS_OF_WORKFLOWS
             if isinstance(limits, dict) and name in limits
         ]
-        found += validation_guards.problems_in_run(spec.workflow_spec, field_path(path, "workflowSpec"))
+        found += guards.problems_in_run(spec.workflow_spec, field_path(path, "workflowSpec"))
     if is_too_deep(spec.inputs):
         found.append(nesting(field_path(path, "inputs")))
     if spec.event is not None and (fault := _event_fault(spec.event)):
@@ -135,8 +135,8 @@ def warnings_of(
     spec: WorkflowSpec, path: str = "spec", uses: Uses = NOTHING, types: Mapping[str, EventType] = CATALOGUE
 ) -> list[Problem]:
     """Return what is allowed in a valid spec and probably not meant. `types` are the event types that are known."""
-    found = [*validation_warnings.warnings(spec, uses, path, types), *validation_guards.warnings(spec, uses, path)]
-    found += validation_waits.warnings(spec, path)
+    found = [*warnings.warnings(spec, uses, path, types), *guards.warnings(spec, uses, path)]
+    found += waits.warnings(spec, path)
     return sorted(found, key=_place(path))
 
 
@@ -153,7 +153,7 @@ def _bounds(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_SPEC_BYTES:
         yield Problem(path, f"is {size:,} bytes as JSON; at most {MAX_SPEC_BYTES:,} are allowed")
-    elif fault := validation_sites.excess(spec):
+    elif fault := sites.excess(spec):
         yield Problem(path, fault)
 
 
@@ -165,9 +165,9 @@ def _free_values(spec: WorkflowSpec, path: str) -> Iterator[tuple[str, Any]]:
         yield field_path(path, "triggers", number, "inputs"), trigger.inputs
     for number, declared in enumerate(spec.inputs):
         yield field_path(path, "inputs", number, "default"), declared.default
-    for place in validation_graph.places_of(spec, path):
+    for place in graph.places_of(spec, path):
         yield field_path(place.path, "set"), place.activity.set
-    for spot in validation_deeds.spots_of(spec, path):
+    for spot in deeds.spots_of(spec, path):
         yield field_path(spot.path, "params"), spot.work.params
         if spot.work.http is not None:
             yield field_path(spot.path, "http", "body"), spot.work.http.body
@@ -214,7 +214,7 @@ def _default_fault(declared: Input) -> str | None:
         return "is never used, because the input is required; remove the default, or required"
     if not type_matches(declared.default, declared.type):
         return f"must be of type {declared.type}, as the input is, but is {json_type(declared.default)}"
-    return validation_sites.literal_fault(declared.default)
+    return sites.literal_fault(declared.default)
 
 
 def _variables(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
@@ -226,7 +226,7 @@ def _variables(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
             yield Problem(here, f"is not a name for a variable; {told}")
         if name in inputs:
             yield Problem(here, f"an input is called {name} already, and inputs are variables too; remove one of them")
-        if fault := validation_sites.literal_fault(value):
+        if fault := sites.literal_fault(value):
             yield Problem(here, fault)
 
 

@@ -10,10 +10,10 @@ from kubesaga.api.activity import ActivityTypeSpec
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.engine.expressions import Evaluator, ExpressionError, expressions_in
-from kubesaga.engine.schemas import violation
+from kubesaga.engine.language.expressions import Evaluator, ExpressionError, expressions_in
+from kubesaga.engine.language.schemas import violation
 from kubesaga.engine.uses import Catalogue, Key, Used, Uses, named_by, works_in
-from kubesaga.engine.validation_deeds import spots_of
+from kubesaga.engine.validation.deeds import spots_of
 from kubesaga.errors import Problem
 
 

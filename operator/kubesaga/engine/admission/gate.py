@@ -14,8 +14,8 @@ from datetime import datetime
 
 from kubesaga.api.limits import QueueStrategy
 from kubesaga.api.run import BlockedBy
+from kubesaga.engine.admission.ranking import Line, Rank, Ranking
 from kubesaga.engine.guarding import GuardKey
-from kubesaga.engine.ranking import Line, Rank, Ranking
 from kubesaga.engine.slots import AskedFor
 
 SlotId = tuple[str, AskedFor]

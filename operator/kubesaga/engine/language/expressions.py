@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
-from kubesaga.engine.references import MAX_EXPRESSION, closing_brace, scan
-from kubesaga.engine.values import JSON, Missing, copy, follow, kind_of, member
+from kubesaga.engine.language.references import MAX_EXPRESSION, closing_brace, scan
+from kubesaga.engine.language.values import JSON, Missing, copy, follow, kind_of, member
 from kubesaga.errors import KubesagaError, Problem
 
 _FAST_PATH: Final = 16

@@ -13,10 +13,10 @@ from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path
 from kubesaga.api.work import INLINE, EnvVar, PodActivity, ResourceList, Resources, Work
 from kubesaga.api.workflow import Activity, WorkflowSpec, wait_of
-from kubesaga.engine import validation_http
 from kubesaga.engine.compiling import merged_resources
 from kubesaga.engine.uses import named_by
-from kubesaga.engine.validation_deeds import Spot, spots_of
+from kubesaga.engine.validation import http
+from kubesaga.engine.validation.deeds import Spot, spots_of
 from kubesaga.errors import Problem
 
 RESERVED_ENV: Final = "KUBESAGA_"
@@ -45,7 +45,7 @@ def problems_of_spot(spot: Spot, default: Resources | None, default_path: str) -
     if work.pod is not None:
         yield from _pod(work.pod, field_path(spot.path, "pod"))
     if work.http is not None:
-        yield from validation_http.problems(work.http, field_path(spot.path, "http"))
+        yield from http.problems(work.http, field_path(spot.path, "http"))
     if work.handler is not None and "${" in work.handler:
         yield Problem(field_path(spot.path, "handler"), "is fixed: no expression is evaluated here")
 
@@ -77,7 +77,7 @@ def _given(work: Work) -> list[str]:
 
 def _resources(spot: Spot, default: Resources | None, default_path: str) -> Iterator[Problem]:
     where = field_path(spot.path, "resources")
-    waits = wait_of(spot.work) is not None  # validation_waits refuses what stands beside a wait
+    waits = wait_of(spot.work) is not None  # validation.waits refuses what stands beside a wait
     if not waits and named_by(spot.work) is None and spot.work.pod is None and (given := _given(spot.work)):
         yield Problem(where, f"only a pod has resources; this is {given[0]}, which runs in the operator")
         return

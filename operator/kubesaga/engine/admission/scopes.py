@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from kubesaga.api.limits import Concurrency
-from kubesaga.engine.gate import Scope
-from kubesaga.engine.standing import Standing
+from kubesaga.engine.admission.gate import Scope
+from kubesaga.engine.admission.standing import Standing
 
 _Order = tuple[datetime, str]
 _LAST: Final[_Order] = (datetime.max.replace(tzinfo=UTC), "")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.engine.gate import Scope
-from kubesaga.engine.ranking import Rank, Ranking
+from kubesaga.engine.admission.gate import Scope
+from kubesaga.engine.admission.ranking import Rank, Ranking
 from kubesaga.engine.slots import Displaced
 
 _Order = tuple[datetime, str, str]

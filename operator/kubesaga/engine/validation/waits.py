@@ -10,7 +10,7 @@ from kubesaga.api.fields import parse_duration
 from kubesaga.api.parsing import field_path
 from kubesaga.api.waits import Sleep, WaitFor
 from kubesaga.api.workflow import Activity, WorkflowSpec
-from kubesaga.engine.validation_graph import Place, places_of
+from kubesaga.engine.validation.graph import Place, places_of
 from kubesaga.engine.wait_times import fault_of
 from kubesaga.errors import Problem
 

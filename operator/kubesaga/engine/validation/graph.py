@@ -11,7 +11,7 @@ from typing import Final
 from kubesaga.api.parsing import field_path
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine.compiling import needs_of
-from kubesaga.engine.nearest import nearest
+from kubesaga.engine.language.nearest import nearest
 from kubesaga.errors import Problem
 
 RESERVED: Final = frozenset({"skip"})

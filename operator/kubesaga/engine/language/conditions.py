@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from kubesaga.api.parsing import field_path, shown
-from kubesaga.engine.condition_operators import IS_NULL, OPERATORS, WORDS, Operator, fault_of_truth
-from kubesaga.engine.values import JSON, kind_of
+from kubesaga.engine.language.condition_operators import IS_NULL, OPERATORS, WORDS, Operator, fault_of_truth
+from kubesaga.engine.language.values import JSON, kind_of
 from kubesaga.errors import InvalidSpec, Problem
 
 MAX_TESTS: Final = 200

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kubesaga.engine.conflicts import Contender
+from kubesaga.engine.admission.conflicts import Contender
+from kubesaga.engine.admission.gate import Claim, SlotId
+from kubesaga.engine.admission.standing import Place, Standing
 from kubesaga.engine.definition import StepKey
-from kubesaga.engine.gate import Claim, SlotId
-from kubesaga.engine.standing import Place, Standing
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from kubesaga.api.limits import QueueStrategy
 from kubesaga.api.reasons import Reason
-from kubesaga.engine.breaker import Call
+from kubesaga.engine.admission.breaker import Call
+from kubesaga.engine.admission.verdict import Verdict
 from kubesaga.engine.guarding import GuardKey, GuardSettings
-from kubesaga.engine.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

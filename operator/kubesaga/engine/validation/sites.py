@@ -14,9 +14,9 @@ from kubesaga.api.parsing import field_path
 from kubesaga.api.waits import Sleep
 from kubesaga.api.work import Work
 from kubesaga.api.workflow import WorkflowSpec, wait_of
-from kubesaga.engine.expressions import ExpressionError, expressions_in
+from kubesaga.engine.language.expressions import ExpressionError, expressions_in
 from kubesaga.engine.scope import BASE_ROOTS, QUEUE_ROOTS, RETRY_ROOTS, SET_ROOTS
-from kubesaga.engine.validation_deeds import Spot, default_path, spots_of
+from kubesaga.engine.validation.deeds import Spot, default_path, spots_of
 from kubesaga.errors import Problem
 
 MAX_EXPRESSIONS: Final = 5_000

@@ -13,17 +13,17 @@ from kubesaga.api.names import Deed
 from kubesaga.api.parsing import field_path, parse_activity_spec
 from kubesaga.api.work import Work
 from kubesaga.engine.compiling import work_of
-from kubesaga.engine.expressions import Evaluator, ExpressionError, expressions_in, problems_in
-from kubesaga.engine.nearest import nearest
-from kubesaga.engine.references import scan
-from kubesaga.engine.schemas import problems_of_schema
+from kubesaga.engine.language.expressions import Evaluator, ExpressionError, expressions_in, problems_in
+from kubesaga.engine.language.nearest import nearest
+from kubesaga.engine.language.references import scan
+from kubesaga.engine.language.schemas import problems_of_schema
 from kubesaga.engine.scope import ACTIVITY_ROOTS, ACTIVITY_UNDO_ROOTS
 from kubesaga.engine.uses import Known, size_of
-from kubesaga.engine.validation import MAX_PROBLEMS, is_too_deep, nesting
-from kubesaga.engine.validation_deeds import Spot
-from kubesaga.engine.validation_guards import problems_of_guards, timeout_warnings
-from kubesaga.engine.validation_sites import short, templates
-from kubesaga.engine.validation_work import over_limit, problems_of_spot
+from kubesaga.engine.validation.deeds import Spot
+from kubesaga.engine.validation.guards import problems_of_guards, timeout_warnings
+from kubesaga.engine.validation.sites import short, templates
+from kubesaga.engine.validation.work import over_limit, problems_of_spot
+from kubesaga.engine.validation.workflow import MAX_PROBLEMS, is_too_deep, nesting
 from kubesaga.errors import InvalidSpec, Problem
 
 MAX_ACTIVITY_BYTES: Final = 256 * 1024

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.engine.nearest import nearest
-from kubesaga.engine.references import Read, scan
-from kubesaga.engine.validation_graph import Graph, Place
-from kubesaga.engine.validation_sites import Reader, Site, short, sites
+from kubesaga.engine.language.nearest import nearest
+from kubesaga.engine.language.references import Read, scan
+from kubesaga.engine.validation.graph import Graph, Place
+from kubesaga.engine.validation.sites import Reader, Site, short, sites
 from kubesaga.errors import Problem
 
 RUN_MEMBERS: Final = frozenset({"name", "namespace", "uid", "workflow", "startTime", "reason", "message"})

@@ -14,13 +14,13 @@ from kubesaga.api.event_types import CATALOGUE, EventType, fits, is_known, neare
 from kubesaga.api.parsing import field_path, shown
 from kubesaga.api.triggers import CUSTOM, TIMER_EVENTS, CatchUp, ConcurrencyPolicy, Trigger
 from kubesaga.api.workflow import Input
-from kubesaga.engine.conditions import compile_conditions
-from kubesaga.engine.cron import Schedule, schedule_of
-from kubesaga.engine.expressions import ExpressionError, expressions_in
 from kubesaga.engine.inputs import json_type, type_matches
-from kubesaga.engine.references import scan
-from kubesaga.engine.validation_expressions import ExpressionChecker
-from kubesaga.engine.validation_sites import short
+from kubesaga.engine.language.conditions import compile_conditions
+from kubesaga.engine.language.cron import Schedule, schedule_of
+from kubesaga.engine.language.expressions import ExpressionError, expressions_in
+from kubesaga.engine.language.references import scan
+from kubesaga.engine.validation.expressions import ExpressionChecker
+from kubesaga.engine.validation.sites import short
 from kubesaga.errors import InvalidSpec, Problem
 
 EVENT_ROOTS: Final = frozenset({"event"})

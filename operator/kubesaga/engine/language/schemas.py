@@ -18,9 +18,9 @@ from urllib.parse import unquote
 
 from kubesaga.api.canonical import canonical_json
 from kubesaga.api.parsing import field_path, shown
-from kubesaga.engine.expressions import Evaluator, ExpressionError
-from kubesaga.engine.nearest import nearest
-from kubesaga.engine.values import kind_of
+from kubesaga.engine.language.expressions import Evaluator, ExpressionError
+from kubesaga.engine.language.nearest import nearest
+from kubesaga.engine.language.values import kind_of
 from kubesaga.errors import Problem
 
 if TYPE_CHECKING:
