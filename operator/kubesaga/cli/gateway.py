@@ -54,13 +54,12 @@ def gateway(ctx: click.Context, /, kubeconfig: str | None, context: str | None, 
     from kubesaga.kube.credentials import NoCluster
     from kubesaga.main.gateway import run_gateway
     from kubesaga.main.process import read_settings
-    from kubesaga.main.triggering import WorkflowTriggers
 
     overrides = {name: value if value != () else None for name, value in options.items()}
     try:
         settings = read_settings(**overrides)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(run_gateway(settings, WorkflowTriggers, kubeconfig=kubeconfig, context=context))
+            status = runner.run(run_gateway(settings, kubeconfig=kubeconfig, context=context))
     except (InvalidSettings, NoCluster) as error:
         click.echo(f"kubesaga gateway: {error}", err=True)
         status = 2

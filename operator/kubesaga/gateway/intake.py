@@ -21,11 +21,10 @@ from kubesaga.engine.language.expressions import Evaluator, EvaluatorUnavailable
 from kubesaga.gateway.cloudevents import read_cloudevents
 from kubesaga.gateway.event import Event
 from kubesaga.gateway.headers import Headers
-from kubesaga.gateway.matching import Caused, Triggers
 from kubesaga.gateway.proofs import Verdict, judge, secret_of
 from kubesaga.gateway.rates import Rates
 from kubesaga.gateway.refusal import Refusal, too_large, unavailable, unproven
-from kubesaga.gateway.runs import Made, RunMaker, origin_of
+from kubesaga.gateway.runs import Made, make, provenance_of
 from kubesaga.gateway.schemas import EventSchemas
 from kubesaga.gateway.secrets import Secrets, SecretUnusable
 from kubesaga.gateway.series import Series
@@ -35,6 +34,8 @@ from kubesaga.gateway.thena import read_thena
 from kubesaga.gateway.webhook import read_webhook
 from kubesaga.kube.client import Object
 from kubesaga.kube.errors import ApiError
+from kubesaga.triggers.causes import Caused, WorkflowTriggers
+from kubesaga.triggers.making import RunMaker, origin_of
 
 _log: Final = logging.getLogger("kubesaga.gateway")
 _AT_ONCE: Final = 16
@@ -78,7 +79,7 @@ class Intake:
     """Takes deliveries. One for the process; it remembers nothing of any delivery."""
 
     def __init__(
-        self, sources: Sources, secrets: Secrets, maker: RunMaker, triggers: Triggers, *,
+        self, sources: Sources, secrets: Secrets, maker: RunMaker, triggers: WorkflowTriggers, *,
         evaluator: Evaluator, series: Series, clock: Clock,
     ) -> None:  # fmt: skip
         self._sources = sources
@@ -195,7 +196,7 @@ class Intake:
         filtered: dict[str, int] = {}
         wire = event.wire()
         for workflow in workflows:
-            matches = self._triggers.match(workflow, wire, text, origin_of(source, event))
+            matches = self._triggers.match(workflow, wire, text, origin_of(source.name, event.source))
             causes += [(workflow, caused) for caused in matches.caused]
             name = workflow["metadata"]["name"]
             faults += [(name, fault) for fault in matches.faults]
@@ -214,16 +215,17 @@ class Intake:
         """Make all runs. Raises the first Refusal once no creation is under way any more."""
         room = asyncio.Semaphore(_AT_ONCE)
 
-        async def make(each: _Taken, workflow: Object, caused: Caused) -> Made:
+        async def made_of(each: _Taken, workflow: Object, caused: Caused) -> Made:
             async with room:
-                made = await self._maker.make(source, workflow["metadata"]["name"], caused, each.event)
+                about = provenance_of(source, each.event)
+                made = await make(self._maker, workflow["metadata"]["name"], caused, about)
             result = "created" if made.created else "existing"
             self._series.runs.labels(source.namespace, made.workflow, result).inc()
             if made.created:
                 self._series.latency.observe(self._clock.monotonic() - received)
             return made
 
-        jobs = [asyncio.create_task(make(each, *cause)) for each in taken for cause in each.causes]
+        jobs = [asyncio.create_task(made_of(each, *cause)) for each in taken for cause in each.causes]
         # All of them end before the answer: what a sender is told must not be overtaken by a run that comes later.
         if jobs:
             await asyncio.wait(jobs)

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,8 @@ from typing import Any, Final
 from kubesaga import __version__
 from kubesaga.cel.pool import CelPool
 from kubesaga.controller.probes import Check, Probes
-from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.errors import InvalidSettings
 from kubesaga.gateway.intake import Intake
-from kubesaga.gateway.matching import Triggers
-from kubesaga.gateway.runs import RunMaker
 from kubesaga.gateway.secrets import Secrets
 from kubesaga.gateway.series import Series
 from kubesaga.gateway.server import Bounds, Server
@@ -34,6 +31,8 @@ from kubesaga.main.process import SystemClock
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics
+from kubesaga.triggers.causes import WorkflowTriggers
+from kubesaga.triggers.making import RunMaker
 
 _log: Final = logging.getLogger("kubesaga.gateway")
 
@@ -45,7 +44,6 @@ _LONGEST_END: Final = 20.0
 
 async def run_gateway(
     settings: Settings,
-    triggers_of: Callable[[Evaluator], Triggers],
     *,
     kubeconfig: str | None = None,
     context: str | None = None,
@@ -68,9 +66,8 @@ async def run_gateway(
         evaluator = stack.enter_context(CelPool(size=settings.cel_processes, deadline=settings.cel_deadline))
         series = Series(metrics.registry)
         known = Sources(sources, workflows)
-        triggers = triggers_of(evaluator)
         intake = Intake(
-            known, Secrets(client, clock.monotonic), RunMaker(client, triggers), triggers,
+            known, Secrets(client, clock.monotonic), RunMaker(client), WorkflowTriggers(evaluator),
             evaluator=evaluator, series=series, clock=clock,
         )  # fmt: skip
         server = Server(intake.deliver, bounds_of(settings), series, clock.monotonic)

@@ -13,7 +13,7 @@ import yaml
 from click.testing import Result
 
 from kubesaga.cel.pool import CelPool
-from kubesaga.main.triggering import WorkflowTriggers
+from kubesaga.triggers.causes import WorkflowTriggers
 
 Invoke = Callable[..., Result]
 

@@ -12,6 +12,7 @@ from tests.unit.gateway.world import NAMESPACE, Delivery, World, event, gateway,
 
 from kubesaga.api import event_source as marks
 from kubesaga.api.parsing import parse_run_spec
+from kubesaga.api.triggers import TRIGGER_KEY_ANNOTATION
 from kubesaga.cel.pool import CelPool
 
 
@@ -31,7 +32,7 @@ async def test_an_event_causes_a_run_that_bears_what_it_is_about(world: World) -
     assert (spec.workflow_ref.name, spec.inputs) == ("greet", {"id": "e-1"})
     assert json.loads(spec.event or "") == event(subject="T-1")
     marks_of = run["metadata"]["annotations"]
-    assert marks_of.pop("key")
+    assert marks_of.pop(TRIGGER_KEY_ANNOTATION)
     assert marks_of.pop(marks.EVENT_DIGEST_ANNOTATION)
     assert marks_of == {marks.EVENT_ORIGIN_ANNOTATION: "tickets//desk", marks.EVENT_ID_ANNOTATION: "e-1"}
     assert run["metadata"]["labels"] == {"team": "desk", "kubesaga.dev/event-source": "tickets"}

@@ -17,10 +17,9 @@ from prometheus_client import CollectorRegistry
 from tests.unit.kube.server import ApiServer, serving, until
 
 from kubesaga.api.parsing import parse_event_source_spec
+from kubesaga.api.triggers import TRIGGER_KEY_ANNOTATION
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.gateway.intake import Intake
-from kubesaga.gateway.matching import Caused, Matches
-from kubesaga.gateway.runs import RunMaker
 from kubesaga.gateway.secrets import Secrets
 from kubesaga.gateway.series import Series
 from kubesaga.gateway.server import Bounds, Server
@@ -31,6 +30,8 @@ from kubesaga.kube.informer import Informer
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES, WORKFLOWS
 from kubesaga.kube.transport import Transport
 from kubesaga.testing.clock import FakeClock
+from kubesaga.triggers.causes import Caused, Matches
+from kubesaga.triggers.making import RunMaker
 
 SECRET = "open-sesame-4711"
 NAMESPACE = "support"
@@ -54,15 +55,11 @@ class ByType:
             "namespace": NAMESPACE,
             "name": f"{trigger}-{hashlib.sha256(key.encode()).hexdigest()[:12]}",
             "labels": {"team": "desk"},
-            "annotations": {"key": key},
+            "annotations": {TRIGGER_KEY_ANNOTATION: key},
         }
         spec = {"workflowRef": {"name": workflow["metadata"]["name"]}, "inputs": {"id": event["id"]}, "event": text}
         run = {"apiVersion": "kubesaga.dev/v1alpha1", "kind": "WorkflowRun", "metadata": metadata, "spec": spec}
         return Caused(trigger=trigger, run=run)
-
-    def is_same(self, found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-        keys = [(each["metadata"].get("annotations") or {}).get("key") for each in (found, wanted)]
-        return keys[0] == keys[1]
 
 
 @dataclass
@@ -221,7 +218,7 @@ async def gateway(
     series = Series(registry := CollectorRegistry())
     triggers = ByType()
     intake = Intake(
-        sources, Secrets(client, clock.monotonic), RunMaker(client, triggers), triggers, evaluator=evaluator, series=series, clock=clock
+        sources, Secrets(client, clock.monotonic), RunMaker(client), triggers, evaluator=evaluator, series=series, clock=clock
     )  # fmt: skip
     server = Server(intake.deliver, Bounds(**bounds), series, clock.monotonic)
     world = World(api, client, server, clock, series)

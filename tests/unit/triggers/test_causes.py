@@ -11,8 +11,8 @@ import pytest
 
 from kubesaga.api.parsing import parse_run_spec
 from kubesaga.cel.pool import CelPool
-from kubesaga.gateway.matching import Matches
-from kubesaga.main.triggering import WorkflowTriggers
+from kubesaga.triggers.causes import Matches, WorkflowTriggers
+from kubesaga.triggers.runs import is_same
 
 EVENT = {
     "specversion": "1.0",
@@ -95,10 +95,10 @@ def test_a_run_is_the_same_for_the_same_event_alone(triggers: WorkflowTriggers) 
 
     first = run()
     for same in (run(), run({**EVENT, "data": 1})):
-        assert (same["metadata"]["name"], triggers.is_same(same, first)) == (first["metadata"]["name"], True)
+        assert (same["metadata"]["name"], is_same(same, first)) == (first["metadata"]["name"], True)
     for other in (run({**EVENT, "id": "e-2"}), run(origin="other//desk"), run(uid="u-2")):
         assert other["metadata"]["name"] != first["metadata"]["name"]
-        assert not triggers.is_same(other, first)
+        assert not is_same(other, first)
 
 
 def test_a_workflow_that_was_changed_is_read_again(triggers: WorkflowTriggers) -> None:

@@ -1,35 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gateway asks of triggers, answered from the Workflows' `spec.triggers`."""
+"""What an event causes: the runs that a Workflow's triggers make of it, by `spec.triggers`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.language.values import JSON
 from kubesaga.errors import InvalidSpec
-from kubesaga.gateway.matching import Caused, Matches
 from kubesaga.kube.client import Object
 from kubesaga.triggers.events import Event
 from kubesaga.triggers.matching import Broken, Match, Matcher, matchers_of
-from kubesaga.triggers.runs import Origin, is_same, run_of_event
+from kubesaga.triggers.runs import Origin, run_of_event
 
 _MOST: Final = 10_000
 _Ready = tuple[str, tuple[Matcher, ...] | InvalidSpec]
 """The version of a Workflow, and its triggers made ready, or why they cannot be."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caused:
+    """One run that an event causes."""
+
+    trigger: str
+    """Name of the trigger, unique in its Workflow."""
+    run: Object
+    """The WorkflowRun to create. Its name is the same for the same event, whoever computes it, and no other's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matches:
+    """What the triggers of one Workflow make of an event."""
+
+    caused: Sequence[Caused] = ()
+    filtered: int = 0
+    """How many triggers wait for the event's type and do not match: by their conditions, or `when`."""
+    faults: Sequence[str] = ()
+    """What kept triggers from being looked at (a condition without a value, say): sentences for the log."""
+
+
 class WorkflowTriggers:
-    """The triggers of Workflows; those of the Workflows that are there are kept ready."""
+    """The triggers of Workflows; those of the Workflows that are there are kept ready.
+
+    Pure but for an evaluator, for which `match` may wait: it is called in a thread.
+    """
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._ready: dict[str, _Ready] = {}
 
     def match(self, workflow: Object, event: Mapping[str, JSON], text: str, origin: str) -> Matches:
-        """Return what an event causes."""
+        """Return what an event causes. A Workflow that is suspended, or cannot be read, causes nothing.
+
+        One that is wrong as a whole (a cycle, say) causes runs that fail at once with InvalidSpec: the event is on record.
+
+        `event` is in CloudEvents' JSON format, `text` the same as JSON text, for the run's `spec.event`. `origin` and
+        the event's id are what tells the event from others: `origin` holds the name of the WorkflowEventSource too, so
+        that whoever may send to one source cannot use up the ids of another. Raises EvaluatorUnavailable.
+        """
         spec, metadata = workflow.get("spec") or {}, workflow["metadata"]
         if spec.get("suspend") or not spec.get("triggers") or "deletionTimestamp" in metadata:
             return Matches()
@@ -50,10 +81,6 @@ class WorkflowTriggers:
             else:
                 filtered += matcher.waits_for(given.type)
         return Matches(caused=caused, filtered=filtered, faults=faults)
-
-    def is_same(self, found: Object, wanted: Object) -> bool:
-        """Tell whether a run was made for the same Workflow, trigger and event."""
-        return is_same(found, wanted)
 
     def _matchers(self, workflow: Object) -> tuple[Matcher, ...] | InvalidSpec:
         uid, version = workflow["metadata"]["uid"], workflow["metadata"]["resourceVersion"]
