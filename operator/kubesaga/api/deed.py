@@ -48,7 +48,7 @@ class ActivityPhase(StrEnum):
         return self in (ActivityPhase.FAILED, ActivityPhase.OUTCOME_UNKNOWN)
 
 
-_OWN_WAITS: Final = (Reason.SLEEPING, Reason.AWAITING_SIGNAL)
+_OWN_WAITS: Final = (Reason.SLEEPING, Reason.AWAITING_SIGNAL, Reason.AWAITING_EVENT)
 _UNDER_WAY: Final = frozenset(
     {ActivityPhase.QUEUED, ActivityPhase.RUNNING, ActivityPhase.RETRYING, ActivityPhase.WAITING}
 )

@@ -169,6 +169,13 @@ OPAQUE_OBJECT: Final = {
 }
 """Schema of an object that the API server stores as one piece: cheap at every later write (design.md, measured ground)."""
 
+OPAQUE_LIST: Final = {
+    "type": "array",
+    "x-kubernetes-list-type": "atomic",
+    "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+}
+"""The same for a list of objects."""
+
 OpaqueObject = Annotated[dict[str, Any], WithJsonSchema(OPAQUE_OBJECT)]
 """A JSON object whose shape is the author's; kept whole by the API server."""
 

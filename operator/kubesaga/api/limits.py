@@ -38,6 +38,7 @@ class OnConflict(StrEnum):
     REPLACE = "Replace"
     REJECT = "Reject"
     USE_EXISTING = "UseExisting"
+    SIGNAL = "Signal"
 
 
 class Queuing(Model):
@@ -65,7 +66,7 @@ class Concurrency(Model):
     key: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Of a run, such as `${inputs.ticket_id}`: runs of the same key do not overlap. A run whose key is "" has none."""
     on_conflict: OnConflict = OnConflict.QUEUE
-    """What becomes of a run whose key a live run has. Queue: it waits. Replace: the other is cancelled. Reject: it fails. UseExisting: it ends at once, well."""
+    """What becomes of a run whose key a live run has. Queue: it waits. Replace: the other is cancelled. Reject: it fails. UseExisting: it ends at once, well. Signal: the live run gets its event, if that waits for it, and it ends well; else it waits."""
 
 
 class BreakerMonitoring(Model):

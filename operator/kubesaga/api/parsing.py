@@ -25,7 +25,7 @@ from kubesaga.api.event_source import WorkflowEventSourceSpec
 from kubesaga.api.failure import Compensation, Fallback, ListedUndo, Undo, WorkflowError
 from kubesaga.api.fields import Model
 from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
-from kubesaga.api.waits import WAITS, WaitFor
+from kubesaga.api.waits import WAITS
 from kubesaga.api.work import HttpActivity
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.errors import InvalidSpec, KubesagaError, Problem
@@ -52,7 +52,6 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
     HttpActivity: frozenset(("auth",)),
     WorkflowRunSpec: frozenset(("debug",)),
     WorkflowActionSpec: frozenset(("variable",)),
-    WaitFor: frozenset(("event", "when")),
 }  # fmt: skip
 """Fields of Kubesaga's API that a later version brings: said as such, so that nobody looks for a typing error."""
 

@@ -30,6 +30,9 @@ class Reason(StrEnum):
     QUEUE_FULL = "QueueFull"
     KEY_CONFLICT = "KeyConflict"
     USED_EXISTING = "UsedExisting"
+    DELIVERING = "Delivering"
+    DELIVERED = "Delivered"
+    NOT_AWAITED = "NotAwaited"
     REPLACED = "Replaced"
     MADE_ROOM = "MadeRoom"
     AWAITING_SLOT = "AwaitingSlot"
@@ -56,6 +59,7 @@ class Reason(StrEnum):
     # a sleep, a waitFor
     SLEEPING = "Sleeping"
     AWAITING_SIGNAL = "AwaitingSignal"
+    AWAITING_EVENT = "AwaitingEvent"
     WAIT_TIMEOUT = "WaitTimeout"
     # an undo
     COMPENSATION_TIMEOUT = "CompensationTimeout"
@@ -119,6 +123,9 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.QUEUE_FULL: "As many runs as may be were under way, and `concurrency.queuing.overflow` is Reject.",
     Reason.KEY_CONFLICT: "A live run has the same `concurrency.key`, and `onConflict` is Reject.",
     Reason.USED_EXISTING: "A live run has the same `concurrency.key` and does the work; this one did nothing.",
+    Reason.DELIVERING: "Its event is given to the live runs that wait for it.",
+    Reason.DELIVERED: "Its event was given to the live runs that wait for it.",
+    Reason.NOT_AWAITED: "No live run took its event.",
     Reason.REPLACED: "A newer run with the same `concurrency.key` took the run's place.",
     Reason.MADE_ROOM: "The run was cancelled to make room for a newer one (`overflow: CancelOldest`).",
     Reason.AWAITING_SLOT: "As many as may be are under way; it starts when it is its turn.",
@@ -143,6 +150,7 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.RATE_LIMITED: "The rate limit is used up for now; it starts when it is its turn.",
     Reason.SLEEPING: "It sleeps; the message says until when.",
     Reason.AWAITING_SIGNAL: "It waits for a WorkflowAction Signal.",
+    Reason.AWAITING_EVENT: "It waits for an event, or for a WorkflowAction Signal.",
     Reason.WAIT_TIMEOUT: "No Signal came within `waitFor.timeout`.",
     Reason.COMPENSATION_TIMEOUT: "Undoing took longer than `compensation.timeout`.",
     Reason.SKIPPED_BY_ACTION: "A WorkflowAction left the undo out.",

@@ -11,7 +11,17 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from kubesaga.api.conditions import ConditionList
 from kubesaga.api.deed import ActivityStatus, UndoStatus
 from kubesaga.api.failure import ErrorStrategy
-from kubesaga.api.fields import IMMUTABLE, OPAQUE_OBJECT, ActivityName, AnyValue, Model, ObjectName, OpaqueObject, Time
+from kubesaga.api.fields import (
+    IMMUTABLE,
+    OPAQUE_LIST,
+    OPAQUE_OBJECT,
+    ActivityName,
+    AnyValue,
+    Model,
+    ObjectName,
+    OpaqueObject,
+    Time,
+)
 from kubesaga.api.reasons import Reason
 
 
@@ -75,12 +85,16 @@ class ReplayOf(Model):
 
 
 _FIXED: Final = ("workflowRef", "workflowSpec", "inputs", "event", "replayOf")
+_DELIVERS: Final = "(has(self.deliver) && self.deliver)"
+_DELIVERED: Final = "(has(oldSelf.deliver) && oldSelf.deliver)"
 _RUN_RULES: Final[dict[str, Any]] = {
     "oneOf": [{"required": ["workflowRef"]}, {"required": ["workflowSpec"]}, {"required": ["replayOf"]}],
     "x-kubernetes-validations": [
         {
-            "rule": " && ".join(f"has(self.{name}) == has(oldSelf.{name})" for name in _FIXED),
-            "message": f"{', '.join(_FIXED)} cannot be added or removed; create another WorkflowRun",
+            "rule": " && ".join(
+                [*(f"has(self.{name}) == has(oldSelf.{name})" for name in _FIXED), f"{_DELIVERS} == {_DELIVERED}"]
+            ),
+            "message": f"{', '.join(_FIXED)} cannot be added or removed, nor deliver changed; create another WorkflowRun",
         },
         {
             "rule": "has(self.shutdown) || !has(oldSelf.shutdown)",
@@ -103,6 +117,8 @@ class WorkflowRunSpec(Model):
     """By name; checked against the Workflow's inputs before the run starts."""
     event: Annotated[str | None, Field(max_length=65536, json_schema_extra=IMMUTABLE)] = None
     """The CloudEvent that caused the run, as one JSON string; read as `${event…}`."""
+    deliver: bool = False
+    """True: it starts nothing. Its `event` is given to those live runs of the Workflow that wait for it (`waitFor.event`)."""
     replay_of: Annotated[ReplayOf | None, Field(json_schema_extra=IMMUTABLE)] = None
     """Another run that is taken up again, instead of `workflowRef`: from its revision, inputs and event."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
@@ -157,6 +173,21 @@ class SignalRecord(Model):
     """What the activity will yield."""
     uid: str
     """The WorkflowAction's metadata.uid."""
+
+
+class DeliveryStatus(Model):
+    """One live run that an event is given to, and what became of that."""
+
+    run: str
+    """Its name."""
+    uid: str
+    """Its metadata.uid."""
+    activities: list[str]
+    """The waitFors of it that the event is for; the first that waits takes it."""
+    answer: Literal["Applied", "Refused"] | None = None
+    """What became of it; none: the run has not been asked yet, or has not started."""
+    message: str | None = None
+    """The same in a sentence."""
 
 
 class QueueStatus(Model):
@@ -242,6 +273,8 @@ class WorkflowRunStatus(Model):
     """The WorkflowActions that were applied; the last 50 of them."""
     signals: list[SignalRecord] | None = None
     """The Signals that no activity has taken yet; at most one for each."""
+    deliveries: Annotated[list[DeliveryStatus] | None, WithJsonSchema(OPAQUE_LIST)] = None
+    """The live runs that its event is given to, instead of a start."""
     finally_start_time: Time | None = None
     """When `finally` started."""
     duration: str | None = None

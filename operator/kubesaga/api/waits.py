@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an activity may wait for: a time, or a Signal. The engine waits itself; nothing runs meanwhile."""
+"""What an activity may wait for: a time, an event, or a Signal. The engine waits itself; nothing runs meanwhile."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
-from kubesaga.api.fields import Model
+from kubesaga.api.fields import Expression, Model
+from kubesaga.api.triggers import EventPattern
 from kubesaga.api.work import one_of
 
 WAITS: Final = ("sleep", "waitFor")
 """The ways to wait, as an activity's fields."""
+
+
+_NO_EVENT: Final[JsonValue] = {"not": {"anyOf": [{"required": ["event"]}, {"required": ["when"]}]}}
+_WHEN_OF_EVENT: Final[list[JsonValue]] = [{"required": ["event"]}, _NO_EVENT]
 
 
 class Sleep(Model):
@@ -26,7 +31,14 @@ class Sleep(Model):
 
 
 class WaitFor(Model):
-    """Wait for a WorkflowAction Signal to this activity. Its `value` is the output."""
+    """Wait for an event, or for a WorkflowAction Signal to this activity. The event, or the Signal's `value`, is the output."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": _WHEN_OF_EVENT})
+
+    event: EventPattern | None = None
+    """The type of the event that ends it; a `*` at its end stands for any rest. Without it only a Signal does."""
+    when: Expression | None = None
+    """Which event of that type: a CEL condition. It reads `received`, the event that came, and of the run `inputs`, `event` and `run`."""
 
     timeout: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """How long at most, from when the activity begins; then it fails (WaitTimeout). May hold `${…}`. Unset: as long as the run may take."""

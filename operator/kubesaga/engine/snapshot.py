@@ -117,6 +117,8 @@ class Snapshot:
 def digest_of(spec: WorkflowRunSpec) -> str:
     """Return a digest of the part of a run's spec that must not change."""
     fixed = spec.model_dump(mode="json", include={"workflow_ref", "workflow_spec", "inputs", "event"})
+    if spec.deliver:
+        fixed["deliver"] = True
     if spec.replay_of is not None:
         fixed["replay_of"] = spec.replay_of.model_dump(mode="json")
     return digest(json.dumps(fixed, sort_keys=True), length=16)
