@@ -175,7 +175,7 @@ class SignalRecord(Model):
     """The WorkflowAction's metadata.uid."""
 
 
-class DeliveryStatus(Model):
+class RecipientStatus(Model):
     """One live run that an event is given to, and what became of that."""
 
     run: str
@@ -273,7 +273,7 @@ class WorkflowRunStatus(Model):
     """The WorkflowActions that were applied; the last 50 of them."""
     signals: list[SignalRecord] | None = None
     """The Signals that no activity has taken yet; at most one for each."""
-    deliveries: Annotated[list[DeliveryStatus] | None, WithJsonSchema(OPAQUE_LIST)] = None
+    recipients: Annotated[list[RecipientStatus] | None, WithJsonSchema(OPAQUE_LIST)] = None
     """The live runs that its event is given to, instead of a start."""
     finally_start_time: Time | None = None
     """When `finally` started."""

@@ -29,6 +29,11 @@ class Sleep(Model):
     until: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Until when: a time with its zone as RFC 3339 has it, `2026-11-22T10:00:05Z`; may hold `${…}`. One that has passed ends the wait at once."""
 
+    @property
+    def times(self) -> dict[str, str]:
+        """The fields that say how long, by name; they may hold `${…}`."""
+        return self.wire()
+
 
 class WaitFor(Model):
     """Wait for an event, or for a WorkflowAction Signal to this activity. The event, or the Signal's `value`, is the output."""
@@ -42,3 +47,8 @@ class WaitFor(Model):
 
     timeout: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """How long at most, from when the activity begins; then it fails (WaitTimeout). May hold `${…}`. Unset: as long as the run may take."""
+
+    @property
+    def times(self) -> dict[str, str]:
+        """The fields that say how long, by name; they may hold `${…}`."""
+        return {"timeout": self.timeout} if self.timeout is not None else {}

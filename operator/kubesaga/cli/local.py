@@ -33,6 +33,7 @@ from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.guards import Guards
 from kubesaga.controller.loader import Loader
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler
@@ -139,7 +140,7 @@ class LocalWorld:
             )  # fmt: skip
             guards = Guards(None, clock, on_change=lambda _key: queue.add(plan.key))
             ledger = Ledger(operator_limits_of(self._settings), guards, lambda key: queue.add(key))
-            actions = GivenSignals(plan.signals, self._progress.say)
+            actions = Mailbox(GivenSignals(plan.signals, self._progress.say))
             reconciler = Reconciler(
                 Loader(
                     self._records, definitions, executors, actions, namespace_ending=_never,

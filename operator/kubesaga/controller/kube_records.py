@@ -52,6 +52,10 @@ class KubeRecords:
         """Read this run from the API server the next time."""
         self._suspect.add(key)
 
+    def at_hand(self, key: RunKey) -> Body | None:
+        """Return the copy in memory, which may be old."""
+        return self._bodies.get(key)
+
     def versions(self) -> Mapping[RunKey, int]:
         """Return the version of each live run in memory."""
         return {key: _version(body) for key, body in self._bodies.items()}

@@ -15,12 +15,13 @@ from kubesaga.api.parsing import parse_run_spec, parse_status
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import TriggerStatus, WorkflowRunSpec
 from kubesaga.api.triggers import TICK_ANNOTATION, TRIGGER_KEY_ANNOTATION, TRIGGER_LABEL
-from kubesaga.controller.actions import Actions
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.records import Body, Records
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
+from kubesaga.engine.decision import Summons
 from kubesaga.engine.definition import Definition, Kind
-from kubesaga.engine.snapshot import Limits, Run, Snapshot, Source, Unusable, digest_of
+from kubesaga.engine.snapshot import NO_DEFINITION, Limits, Listener, Run, Snapshot, Source, Unusable, digest_of
 from kubesaga.engine.validation.workflow import problems_of_run
 from kubesaga.errors import InvalidSpec
 from kubesaga.executors.base import Executor
@@ -32,6 +33,8 @@ _MAX_MARK: Final = 256
 
 NamespaceEnding = Callable[[str], Awaitable[bool]]
 """Tells whether a namespace is being deleted."""
+Summon = Callable[[Run, Summons], Awaitable[tuple[Listener, ...]]]
+"""Looks live runs up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,14 @@ class Loader:
         records: Records,
         definitions: Definitions,
         executors: Mapping[Kind, Executor],
-        actions: Actions,
+        actions: Mailbox,
         *,
         namespace_ending: NamespaceEnding,
         worker: str,
         limits: Limits,
+        summon: Summon | None = None,
     ) -> None:
+        """`summon` looks live runs up for events; without it there are none."""
         self._records = records
         self._definitions = definitions
         self._executors = executors
@@ -63,6 +68,7 @@ class Loader:
         self._namespace_ending = namespace_ending
         self._worker = worker
         self._limits = limits
+        self._summon = summon
 
     async def load(self, key: RunKey, *, confirmed: bool = False) -> Loaded | None:
         """Return what is known of a run now, None if there is no such run. `confirmed`: see Records.read."""
@@ -81,10 +87,14 @@ class Loader:
         ending = run.deleting and not run.status.finished and await self._namespace_ending(key.namespace)
         snapshot = Snapshot(
             run=run, definition=definition, revision=revision, source=source if isinstance(source, Source) else None, observed=observed, holders=holders,
-            commands=self._actions.of_run(key, run.uid), namespace_ending=ending,
+            commands=self._actions.of_run(key, run.uid), replies=self._actions.replies(run.uid), namespace_ending=ending,
             worker=self._worker, limits=self._limits,
         )  # fmt: skip
         return Loaded(snapshot=snapshot, status=body.get("status") or {})
+
+    async def listeners(self, run: Run, summons: Summons) -> tuple[Listener, ...]:
+        """Return the live runs that a run's event may be for."""
+        return await self._summon(run, summons) if self._summon is not None else ()
 
     def release(self, key: RunKey) -> None:
         """The pass over a run is over: what it relies on stands in the record."""
@@ -114,6 +124,8 @@ class Loader:
             return _NOTHING, None
         if problem is not None and not run.status.started:
             return Unusable(reason=Reason.INVALID_SPEC, message=str(problem)), None
+        if run.spec.deliver:
+            return NO_DEFINITION, None
         if isinstance(source, Unusable):
             return source, None
         if source is not None and source.status.workflow_revision is not None:

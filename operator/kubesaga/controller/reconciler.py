@@ -97,20 +97,24 @@ class Reconciler:
     async def _admit_and_decide(self, snapshot: Snapshot) -> Decision:
         """Decide; where that takes slots, ask for them and decide anew with the answers. Nothing is written in between."""
         now, definition, standing = self._clock.now(), snapshot.definition, standing_of(snapshot.run)
-        if standing is None or not isinstance(definition, Definition):
-            return await self._decide(snapshot, now)
-        admission = self._ledger.begin(standing, definition.spec.concurrency, now)
+        if standing is not None and isinstance(definition, Definition):
+            admission = self._ledger.begin(standing, definition.spec.concurrency, now)
+            snapshot = replace(snapshot, admission=admission)
         while True:
-            decision = await self._decide(replace(snapshot, admission=admission), now)
-            if not decision.wants:
+            decision = await self._decide(snapshot, now)
+            if decision.summons is not None:
+                found = await self._loader.listeners(snapshot.run, decision.summons)
+                snapshot = replace(snapshot, listeners=found)
+            elif decision.wants and standing is not None:
+                answers = {**snapshot.admission.answers, **self._ledger.ask(standing, decision.wants, now)}
+                snapshot = replace(snapshot, admission=replace(snapshot.admission, answers=answers))
+            else:
                 return decision
-            answers = self._ledger.ask(standing, decision.wants, now)
-            admission = replace(admission, answers={**admission.answers, **answers})
 
     async def _decide(self, snapshot: Snapshot, now: datetime) -> Decision:
         """Evaluating an expression waits for another process: then the pass is made in a thread, so that nobody else waits."""
         definition = snapshot.definition
-        if isinstance(definition, Definition) and definition.has_expressions:
+        if snapshot.listeners or (isinstance(definition, Definition) and definition.has_expressions):
             return await asyncio.to_thread(reconcile, snapshot, now, self._evaluator)
         return reconcile(snapshot, now, self._evaluator)
 
@@ -128,9 +132,9 @@ class Reconciler:
             self._ledger.settle(run.uid, now)
 
     async def _write_down(self, run: Run, loaded: Loaded, decision: Decision) -> Run:
-        """Claim a run that goes on, and write its status if it changed. Returns the run at its new version and status."""
+        """Claim a run that goes on with deeds of its own, and write its status if it changed. Returns the run at its new version and status."""
         self._ledger.writing(run.key)
-        if not (_is_claimed(run, decision) or run.deleting or decision.status.finished):
+        if not (_is_claimed(run, decision) or run.deleting or decision.status.finished or run.spec.deliver):
             labels = begun_labels(replace(run, status=decision.status))
             run = replace(run, version=await self._records.claim(run, labels), claimed=True)
         status = decision.status.wire()

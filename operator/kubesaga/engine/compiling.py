@@ -219,7 +219,7 @@ def _rendered(step: Step) -> Iterator[Any]:
     yield step.work.params
     yield dict(step.set or {})
     if (wait := wait_of(step.work)) is not None:
-        yield wait.wire()
+        yield wait.times
     if step.work.http is not None:
         yield [step.work.http.url, step.work.http.headers, step.work.http.body]
     if step.work.pod is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kubesaga.api.reasons import Reason
-from kubesaga.api.run import WorkflowRunStatus
-from kubesaga.engine.attempt import Attempt, AttemptId
+from kubesaga.api.run import RecipientStatus, WorkflowRunStatus
+from kubesaga.engine.attempt import Attempt, AttemptId, RunKey
 from kubesaga.engine.command import Command
 from kubesaga.engine.definition import Kind
 from kubesaga.engine.guarding import GuardKey
@@ -47,15 +47,33 @@ class Tidy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Give an event to live runs. The status names them by then; to repeat it gives nobody an event twice."""
+
+    command: Command
+    """What each of them is to do; `waiters` and `target_uid` are each one's own."""
+    recipients: tuple[RecipientStatus, ...]
+    """Those that have not answered; empty: whoever was asked need not answer any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summons:
+    """The live runs that an event may be for: this decision is not one yet, the pass is made again with them."""
+
+    only: RunKey | None = None
+    """One run; None: all live runs of the Workflow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Tell a WorkflowAction what became of it. One that is applied is recorded in the run's status by then."""
+    """Tell a WorkflowAction, or a messenger, what became of it. What is applied is recorded in the run's status by then."""
 
     command: Command
     applied: bool
     message: str
 
 
-Effect = Start | Stop | Release | Tidy | Answer
+Effect = Start | Stop | Release | Tidy | Offer | Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +117,8 @@ class Decision:
     """When to look again though nothing happens: the earliest deadline."""
     wants: Mapping[AskedFor, Want] = field(default_factory=dict)
     """Slots that were not answered for: this decision is not one yet, the pass is made again with the answers."""
+    summons: Summons | None = None
+    """As `wants`: what is to be looked up before there is a decision."""
     calls: tuple[EndedCall, ...] = ()
     """What the circuit breakers are to hear of, once the status is safe."""
     rejections: tuple[Rejection, ...] = ()

@@ -10,6 +10,8 @@ from kubesaga.api.failure import ErrorStrategy
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import Deed, activity_id
 from kubesaga.api.reasons import Reason
+from kubesaga.api.waits import Sleep, WaitFor
+from kubesaga.api.workflow import wait_of
 from kubesaga.engine.admitting import REASONS, answer_for, guard_of
 from kubesaga.engine.attempt import Failed
 from kubesaga.engine.decision import Rejection
@@ -61,14 +63,21 @@ def begin(draft: Draft, step: Step) -> None:
 def _begin_waiting(draft: Draft, step: Step, given: Any) -> None:
     """Write down that the run waits, and until when. What is over already ends in the same pass (`waiting.end_waits`)."""
     until = end_of(given, draft.now)
-    reason = Reason.SLEEPING if step.kind is Kind.SLEEP else Reason.AWAITING_SIGNAL
-    what = "" if step.kind is Kind.SLEEP else "for a Signal"
+    reason, what = _what_for(wait_of(step.work))
     told = " ".join(part for part in (what, f"until {format_time(until)}" if until is not None else "") if part)
     draft.move(
         step, _P.WAITING, id=activity_id(draft.run.uid, step.name), start_time=draft.now, until=until, input=given or None,
         error=None, completion_time=None, reason=reason, message=told,
     )  # fmt: skip
     draft.note("ActivityWaits", f"{step.shown} waits {told}", activity=step.name)
+
+
+def _what_for(wait: Sleep | WaitFor | None) -> tuple[Reason, str]:
+    if not isinstance(wait, WaitFor):
+        return Reason.SLEEPING, ""
+    if wait.event is None:
+        return Reason.AWAITING_SIGNAL, "for a Signal"
+    return Reason.AWAITING_EVENT, f"for the event {wait.event}"
 
 
 def _begin_undoing(draft: Draft, undo: Step) -> None:

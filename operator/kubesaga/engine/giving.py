@@ -35,7 +35,7 @@ def rendered(draft: Draft, step: Step, scope: dict[str, Any]) -> tuple[Any, dict
     if step.of_activity:
         scope = _call_of(draft, step, scope)
     if (wait := wait_of(step.work)) is not None:
-        return _time_given(draft, step, scope, wait.wire()), {}
+        return _time_given(draft, step, scope, wait.times), {}
     if step.use is None:
         return _made(draft, step, scope, step.work.params or {})
     params = render(step.work.params or {}, scope, draft.evaluator, "params")
@@ -47,8 +47,8 @@ def rendered(draft: Draft, step: Step, scope: dict[str, Any]) -> tuple[Any, dict
     return ({**given, _PARAMS: params} if params else given), env
 
 
-def _time_given(draft: Draft, step: Step, scope: dict[str, Any], wait: dict[str, Any]) -> dict[str, Any]:
-    given: dict[str, Any] = render(wait, scope, draft.evaluator, str(step.kind))
+def _time_given(draft: Draft, step: Step, scope: dict[str, Any], times: dict[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = render(times, scope, draft.evaluator, str(step.kind))
     for field, value in given.items():
         if fault := fault_of(field, value):
             raise UnfitParams(f"{step.kind}.{field}: {fault}")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Second step of a pass: apply WorkflowActions, each once; what was applied is recorded in the same status write."""
+"""Second step of a pass: apply WorkflowActions, and take events, each once; what was applied is recorded in the same status write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from kubesaga.api.action import Verb
@@ -45,6 +46,11 @@ def answers_of_waiting(run: Run, commands: tuple[Command, ...]) -> tuple[Answer,
     return _answers(run, commands, f"the run has not started: it is {run.status.phase or 'Pending'}")
 
 
+def answers_of_messenger(run: Run, commands: tuple[Command, ...]) -> tuple[Answer, ...]:
+    """Return what is told to the WorkflowActions of a run that starts nothing (`spec.deliver`)."""
+    return _answers(run, commands, "the run starts nothing: it only gives its event to others")
+
+
 def _answers(run: Run, commands: tuple[Command, ...], why_not: str) -> tuple[Answer, ...]:
     return tuple(_known(command, run.status.actions or []) or _refusal(command, why_not) for command in commands)
 
@@ -58,11 +64,12 @@ def _answer(draft: Draft, command: Command) -> Answer:
         told = f"spec.targetRef.uid: the run of this name has another uid, {draft.run.uid}"
         return _refusal(command, told)
     try:
-        told = _VERBS[command.verb](draft, command)
+        meant = _addressed(draft, command)
+        told = _VERBS[command.verb](draft, meant)
     except _Refused as why:
         return _refusal(command, str(why))
     record = ActionRecord(
-        time=draft.now, verb=command.verb, activity=command.activity, by=command.by, uid=command.uid, message=told
+        time=draft.now, verb=command.verb, activity=meant.activity, by=command.by, uid=command.uid, message=told
     )  # fmt: skip
     waiting = {other.uid for other in draft.snapshot.commands}
     kept = [old for old in draft.actions if old.uid in waiting] + [
@@ -70,7 +77,7 @@ def _answer(draft: Draft, command: Command) -> Answer:
     ]
     draft.actions = sorted([record, *kept[: _KEPT - 1]], key=lambda old: old.time)
     by = f" by {command.by}" if command.by else ""
-    draft.note("ActionApplied", f"{command.verb}{by}: {told}", activity=command.activity or "", warning=True)
+    draft.note("ActionApplied", f"{command.verb}{by}: {told}", activity=meant.activity or "", warning=True)
     return Answer(command=command, applied=True, message=told)
 
 
@@ -141,6 +148,19 @@ def _signal(draft: Draft, command: Command) -> str:
         raise _Refused(f"spec.value: {excess}")
     draft.signals.append(SignalRecord(time=draft.now, activity=name, value=command.value, uid=command.uid))
     return f"{name} has it" if known.waits else f"kept until {name} waits for it"
+
+
+def _addressed(draft: Draft, command: Command) -> Command:
+    """Return a command with the activity that it is for: an event goes to who waits for it already, else to who will first."""
+    if not command.waiters:
+        return command
+    steps = [step for name in command.waiters if (step := draft.definition.steps.get(name)) is not None]
+    free = [step for step in steps if kept_for(draft, step) is None]
+    takers = [step for step in free if draft.of(step).waits]
+    takers += [step for step in free if draft.of(step).phase is ActivityPhase.PENDING]
+    if not takers:
+        raise _Refused(f"{' and '.join(command.waiters)} wait{'s' * (len(command.waiters) == 1)} for no event any more")
+    return replace(command, activity=takers[0].name)
 
 
 def _waiter(draft: Draft, name: str) -> Step:

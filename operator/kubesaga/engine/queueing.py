@@ -12,11 +12,12 @@ from typing import Any, Final
 from kubesaga.api.fields import format_duration
 from kubesaga.api.names import digest
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.api.run import BlockedBy, QueueStatus, RunPhase, WorkflowRunStatus
-from kubesaga.engine.decision import Answer, Decision, Note
+from kubesaga.api.run import BlockedBy, QueueStatus, RecipientStatus, RunPhase, WorkflowRunStatus
+from kubesaga.engine.decision import Answer, Decision, Note, Summons
 from kubesaga.engine.definition import Definition
 from kubesaga.engine.effects import tidying
 from kubesaga.engine.language.expressions import Evaluator, render
+from kubesaga.engine.messengers import heard_by, offer_of, with_replies
 from kubesaga.engine.obeying import answers_of_finished, answers_of_waiting
 from kubesaga.engine.slots import Blocked, Refused, RunWant
 from kubesaga.engine.snapshot import Run, Snapshot
@@ -24,6 +25,8 @@ from kubesaga.engine.summary import outcome_conditions
 from kubesaga.engine.transitions import moved_run
 
 _LONGEST_KEY: Final = 253
+_OFFERS: Final = 20
+"""As many runs that an event was offered to, one after the other, are recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +60,43 @@ def waiting(new: Unstarted, evaluator: Evaluator) -> Decision | None:
         return _end(new, RunPhase.CANCELLED, admission.displaced.reason, admission.displaced.message)
     if run.spec.suspend:
         return _pause(new)
+    deadline = _deadline(new)
+    if (handed := _handed(new, deadline)) is not None:
+        return handed
     want = _want(new, evaluator)
-    queue = run.status.queue
-    deadline = queue.since + admission.queue_timeout if queue is not None and admission.queue_timeout else None
     answer = admission.answers.get(None)
-    match answer:
-        case None:
-            return Decision(status=run.status, wants={None: want})
-        case Blocked() if deadline is not None and queue is not None and new.now >= deadline:
-            waited = format_duration(new.now - queue.since)
-            told = f"it waited {waited} for {queue.blocked_by} (concurrency.queuing.timeout)"
-            return _end(new, RunPhase.FAILED, Reason.QUEUE_TIMEOUT, told)
-        case Blocked():
-            return _wait(new, want, answer)
-        case Refused(reason=Reason.USED_EXISTING):
-            return _end(new, RunPhase.SUCCEEDED, answer.reason, answer.message)
-        case Refused():
-            return _end(new, RunPhase.FAILED, answer.reason, answer.message)
+    if answer is None:
+        return Decision(status=run.status, wants={None: want})
+    if isinstance(answer, Blocked):
+        return _blocked(new, want, answer, deadline, evaluator)
+    if isinstance(answer, Refused):
+        phase = RunPhase.SUCCEEDED if answer.reason is Reason.USED_EXISTING else RunPhase.FAILED
+        return _end(new, phase, answer.reason, answer.message)
     return None
+
+
+def _deadline(new: Unstarted) -> datetime | None:
+    """Return until when it may wait."""
+    queue, timeout = new.run.status.queue, new.snapshot.admission.queue_timeout
+    return queue.since + timeout if queue is not None and timeout else None
+
+
+def _blocked(
+    new: Unstarted, want: RunWant, answer: Blocked, deadline: datetime | None, evaluator: Evaluator
+) -> Decision:
+    if deadline is not None and new.now >= deadline:
+        return _too_late(new)
+    if answer.hearer is not None and new.event and new.snapshot.listeners is None:
+        return Decision(status=new.run.status, summons=Summons(only=answer.hearer))
+    return _wait(new, want, answer, evaluator)
+
+
+def _too_late(new: Unstarted) -> Decision:
+    queue = new.run.status.queue
+    assert queue is not None, "who waits has been recorded as waiting"
+    waited = format_duration(new.now - queue.since)
+    told = f"it waited {waited} for {queue.blocked_by} (concurrency.queuing.timeout)"
+    return _end(new, RunPhase.FAILED, Reason.QUEUE_TIMEOUT, told)
 
 
 def _told_to_end(new: Unstarted) -> tuple[RunPhase, Reason] | None:
@@ -116,19 +138,48 @@ def _text(new: Unstarted, evaluator: Evaluator, template: str | None, path: str)
     return text if len(text) <= _LONGEST_KEY else f"{text[:200]}-{digest(text)}"
 
 
-def _wait(new: Unstarted, want: RunWant, answer: Blocked) -> Decision:
-    queue = new.run.status.queue
+def _handed(new: Unstarted, deadline: datetime | None) -> Decision | None:
+    """Return what follows from the event having been offered to the run before it; None: it was not, or was not wanted."""
+    recipients = with_replies(new.run.status.recipients or (), new.snapshot.replies)
+    offered = next((each for each in recipients if each.answer != "Refused"), None)
+    if offered is None:
+        return None
+    if offered.answer == "Applied":
+        told = f"the run {offered.run}, of the same key, has taken its event: {offered.message}"
+        return _end(new, RunPhase.SUCCEEDED, Reason.USED_EXISTING, told, recipients)
+    if deadline is not None and new.now >= deadline:
+        return _too_late(new)
+    # Whether it starts, or has been of use already, is not known before the other run has said so.
+    return Decision(
+        status=new.run.status, effects=(*_told(new, new.run.status), offer_of(new.run, new.event, recipients)),
+        wake_at=deadline,
+    )  # fmt: skip
+
+
+def _offered(new: Unstarted, evaluator: Evaluator) -> tuple[RecipientStatus, ...]:
+    """Return the runs that the event has been, or is now, offered to (`onConflict: Signal`)."""
+    recipients = with_replies(new.run.status.recipients or (), new.snapshot.replies)
+    asked = {each.uid for each in recipients}
+    for listener in new.snapshot.listeners or ():
+        if listener.uid not in asked and (found := heard_by(listener, new.event, evaluator)[0]) is not None:
+            recipients = (*recipients[1 - _OFFERS :], found)
+    return recipients
+
+
+def _wait(new: Unstarted, want: RunWant, answer: Blocked, evaluator: Evaluator) -> Decision:
+    queue, recipients = new.run.status.queue, _offered(new, evaluator)
     queue = QueueStatus(blocked_by=answer.by, since=queue.since if queue is not None else new.now)
     fields = {
         "queue": queue, "concurrency_key": want.key or None, "fairness_key": want.group or None,
-        "message": answer.message,
+        "message": answer.message, "recipients": list(recipients) or None,
     }  # fmt: skip
     why = Reason.AWAITING_KEY if answer.by is BlockedBy.KEY else Reason.AWAITING_SLOT
     status = _status(new, RunPhase.QUEUED, why, **fields)
     notes = () if new.run.status.queue else (Note(reason="Queued", message=f"{answer.by}: {answer.message}"),)
     timeout = new.snapshot.admission.queue_timeout
+    offers = (offer_of(new.run, new.event, recipients),) if recipients else ()
     return Decision(
-        status=status, effects=_told(new, status), notes=notes,
+        status=status, effects=(*_told(new, status), *offers), notes=notes,
         wake_at=queue.since + timeout if timeout is not None else None,
     )  # fmt: skip
 
@@ -143,13 +194,19 @@ def _told(new: Unstarted, status: WorkflowRunStatus) -> tuple[Answer, ...]:
     return answers_of_waiting(replace(new.run, status=status), new.snapshot.commands)
 
 
-def _end(new: Unstarted, phase: RunPhase, reason: Reason, message: str) -> Decision:
+def _end(
+    new: Unstarted, phase: RunPhase, reason: Reason, message: str, recipients: tuple[RecipientStatus, ...] = ()
+) -> Decision:
     """End a run that has never started: there is nothing to stop, to undo, or to clean up after."""
-    status = _status(new, phase, reason, queue=None, reason=reason, message=message, completion_time=new.now)
+    status = _status(
+        new, phase, reason, queue=None, reason=reason, message=message, completion_time=new.now,
+        recipients=list(recipients) or new.run.status.recipients,
+    )  # fmt: skip
     told = answers_of_finished(replace(new.run, status=status), new.snapshot.commands)
     good = phase is RunPhase.SUCCEEDED
     note = Note(reason=str(phase), message=f"the run never started: {message}", warning=not good, event=True)
-    return Decision(status=status, effects=(*tidying(new.snapshot), *told), notes=(note,))
+    withdrawn = (offer_of(new.run, {}, ()),) if status.recipients else ()
+    return Decision(status=status, effects=(*tidying(new.snapshot), *told, *withdrawn), notes=(note,))
 
 
 def _status(new: Unstarted, phase: RunPhase, why: Reason, **fields: Any) -> WorkflowRunStatus:

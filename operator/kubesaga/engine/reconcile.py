@@ -26,12 +26,13 @@ from kubesaga.engine.draft import Draft
 from kubesaga.engine.effects import effects_of, tidying, wake_time
 from kubesaga.engine.inputs import resolve_inputs
 from kubesaga.engine.language.expressions import Evaluator, ExpressionError
+from kubesaga.engine.messengers import deliver, with_replies
 from kubesaga.engine.obeying import answers_of_finished, obey
 from kubesaga.engine.queueing import Unstarted, waiting
 from kubesaga.engine.record import record
 from kubesaga.engine.replay import adapted, lineage, plan_of, refusal_of, take_up
 from kubesaga.engine.scope import parsed_event
-from kubesaga.engine.snapshot import Snapshot, Unusable
+from kubesaga.engine.snapshot import NO_DEFINITION, Snapshot, Unusable
 from kubesaga.engine.summary import refused_conditions, summarise
 from kubesaga.engine.transitions import moved, moved_run
 from kubesaga.engine.turn import turn
@@ -46,6 +47,8 @@ def reconcile(snapshot: Snapshot, now: datetime, evaluator: Evaluator) -> Decisi
         return Decision(status=snapshot.run.status, effects=(*tidying(snapshot), *told))
     if snapshot.run.status.phase is None and snapshot.run.trigger is not None:
         snapshot = snapshot.with_status(snapshot.run.status.model_copy(update={"trigger": snapshot.run.trigger}))
+    if snapshot.definition is NO_DEFINITION:
+        return deliver(snapshot, now, evaluator)
     if isinstance(snapshot.definition, Unusable):
         return _refuse(snapshot, now, snapshot.definition)
     try:
@@ -136,6 +139,7 @@ def _draft(
         status = status.model_copy(
             update={
                 "workflow_revision": snapshot.revision, "spec_digest": run.spec_digest, "start_time": now, "message": None,
+                "recipients": list(with_replies(status.recipients or (), snapshot.replies)) or None,
                 **snapshot.admission.keys,
             }
         )  # fmt: skip

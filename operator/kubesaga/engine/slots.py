@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from kubesaga.api.limits import Concurrency
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import BlockedBy
+from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import StepKey
 from kubesaga.engine.guarding import GuardKey, GuardSettings
 
@@ -66,6 +67,8 @@ class Blocked:
     """When to ask again though nothing happens."""
     patience: timedelta | None = None
     """How long it may wait at its bulkhead."""
+    hearer: RunKey | None = None
+    """The live run of its key, which may take its event instead (`onConflict: Signal`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 from kubesaga.api.names import digest
 from kubesaga.api.reasons import Reason
@@ -23,6 +24,10 @@ class Unusable:
 
     reason: Reason
     message: str
+
+
+NO_DEFINITION: Final = Unusable(reason=Reason.DELIVERED, message="a messenger works from no Workflow")
+"""What a run has that starts nothing (`spec.deliver`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,28 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A live run that may wait for an event, as far as that does not change while it lives."""
+
+    key: RunKey
+    uid: str
+    created: datetime
+    definition: Definition
+    inputs: Mapping[str, Any]
+    """With defaults filled in."""
+    event: str | None
+    """The event that made it, as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a run has said to an event."""
+
+    applied: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One run with all that bears on it, read at one moment."""
 
@@ -100,7 +127,11 @@ class Snapshot:
     source: Source | None = None
     """The run that a run which has not begun is to replay."""
     commands: tuple[Command, ...] = ()
-    """The WorkflowActions that wait for an answer, oldest first."""
+    """The WorkflowActions, and events of messengers, that wait for an answer, oldest first."""
+    listeners: tuple[Listener, ...] | None = None
+    """The live runs that its event may be for; None: nobody has looked (`Decision.summons`)."""
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+    """What those that it was offered to have said, by their uid."""
     namespace_ending: bool = False
     """The run is being deleted and so is its namespace: nothing new can start there."""
     admission: Admission = field(default_factory=Admission)

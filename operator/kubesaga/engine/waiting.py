@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How sleeps and waitFors end. The engine waits itself: there is no attempt, no executor and no slot, and nothing to retry."""
+"""How sleeps and waitFors end. An event that a messenger brought is a Signal like any other here. The engine waits itself: there is no attempt, no executor and no slot, and nothing to retry."""
 
 from __future__ import annotations
 
@@ -53,5 +53,6 @@ def _end_of_time(draft: Draft, step: Step) -> None:
         succeed(draft, step, None)
         return
     waited = format_duration(draft.now - known.start_time) if known.start_time is not None else "long enough"
-    told = f"no Signal came to {step.name} within {(known.input or {}).get('timeout', waited)}"
+    what = "Signal" if known.reason is Reason.AWAITING_SIGNAL else "event"
+    told = f"no {what} came to {step.name} within {(known.input or {}).get('timeout', waited)}"
     fail(draft, step, ActivityPhase.FAILED, Failed(reason=Reason.WAIT_TIMEOUT, message=told, retryable=False))

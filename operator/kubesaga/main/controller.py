@@ -27,7 +27,9 @@ from kubesaga.controller.guards import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
+from kubesaga.controller.listeners import Listeners
 from kubesaga.controller.loader import Loader
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.namespaces import Namespaces
 from kubesaga.controller.probes import Probes
 from kubesaga.controller.queue import Queue
@@ -207,12 +209,14 @@ async def _lead(base: Base, elector: Elector) -> None:
             client, now=clock.now, wake=lambda key: runs.add(key), look=lambda key: answering.add(key),
             breakers=admission.guards,
         )  # fmt: skip
+        mailbox = Mailbox(actions, wake=lambda key: runs.add(key))
         reconciler = Reconciler(
             Loader(
-                records, definitions, executors, actions, namespace_ending=Namespaces(client, clock.monotonic).ending,
+                records, definitions, executors, mailbox, namespace_ending=Namespaces(client, clock.monotonic).ending,
                 worker=f"{settings.identity}-{secrets.token_hex(4)}", limits=limits_of(settings),
+                summon=Listeners(client, records, definitions).of,
             ),
-            records, Actuator(executors, actions), Announcer(base.metrics, _post_to(poster)),
+            records, Actuator(executors, mailbox), Announcer(base.metrics, _post_to(poster)),
             evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)

@@ -25,6 +25,7 @@ from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import Loader, run_of
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.admission.rules import OperatorLimits
@@ -264,13 +265,14 @@ class World:
         self.editing = LiveLimits(self.ledger, Guards(None, self.clock, on_change=lambda _key: None), self.clock)
         executors: dict[Kind, Any] = {Kind.POD: self.pods, Kind.HANDLER: self.handlers}
         definitions = Definitions(self._read_workflow, self._revisions, PathEvaluator())
+        mailbox = Mailbox(self.actions, self._pending.add)
         loader = Loader(
-            self.records, definitions, executors, self.actions, namespace_ending=_never, worker=f"life-{self._lives}",
+            self.records, definitions, executors, mailbox, namespace_ending=_never, worker=f"life-{self._lives}",
             limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
         )  # fmt: skip
         reconciler = {Broken.EARLY: EarlyReconciler, Broken.RELEASE: ReleasingReconciler}.get(self.broken, Reconciler)
         self.reconciler = reconciler(
-            loader, self.records, Actuator(executors, self.actions), Announcer(_metrics()),
+            loader, self.records, Actuator(executors, mailbox), Announcer(_metrics()),
             evaluator=PathEvaluator(), ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
         self.editing.workflow({"metadata": _METADATA, "spec": self.workflow})

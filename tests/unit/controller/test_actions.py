@@ -21,6 +21,7 @@ from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import RunKey
@@ -81,7 +82,7 @@ class Desk:
     async def answer(self, command: Command, *, applied: bool = True, message: str = "done") -> None:
         """Answer as a pass does, and do what comes of it."""
         answer = Answer(command=command, applied=applied, message=message)
-        await Actuator({}, self.actions).perform(RUN, [answer])
+        await Actuator({}, Mailbox(self.actions)).perform(RUN, [answer])
         await self.work()
 
     def writes(self) -> int:
@@ -235,7 +236,7 @@ async def test_two_actions_are_answered_each_by_itself(desk: Desk) -> None:
         Answer(command=first, applied=True, message="done"),
         Answer(command=second, applied=False, message="too late"),
     ]
-    await Actuator({}, desk.actions).perform(RUN, answers)
+    await Actuator({}, Mailbox(desk.actions)).perform(RUN, answers)
     await desk.work()
     assert [desk.stored(name)["status"]["phase"] for name in ("one", "two")] == ["Applied", "Refused"]
 
@@ -404,10 +405,10 @@ async def pass_over(key: RunKey, desk: Desk, client: KubeClient, clock: FakeCloc
         return None
 
     loader = Loader(
-        records, Definitions(nothing, MemoryRevisions(), PathEvaluator()), {}, desk.actions, namespace_ending=nothing,
+        records, Definitions(nothing, MemoryRevisions(), PathEvaluator()), {}, Mailbox(desk.actions), namespace_ending=nothing,
         worker="w", limits=Limits(),
     )  # fmt: skip
-    actuator = Actuator({}, desk.actions)
+    actuator = Actuator({}, Mailbox(desk.actions))
     reconciler = Reconciler(
         loader, records, actuator, Announcer(), evaluator=PathEvaluator(), ledger=open_ledger(), clock=clock
     )  # fmt: skip

@@ -11,6 +11,7 @@ from kubesaga.api.action import Verb
 from kubesaga.api.names import RUN_FINALIZER
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.loader import Loader
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command
@@ -52,7 +53,7 @@ class World:
     async def load(self) -> Snapshot:
         definitions = Definitions(self.no_workflow, MemoryRevisions(), PathEvaluator())
         loader = Loader(
-            self.records, definitions, {}, OneAction(), namespace_ending=self.ending, worker="w", limits=Limits()
+            self.records, definitions, {}, Mailbox(OneAction()), namespace_ending=self.ending, worker="w", limits=Limits()
         )  # fmt: skip
         loaded = await loader.load(KEY)
         assert loaded is not None

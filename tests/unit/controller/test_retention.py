@@ -21,6 +21,7 @@ from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader, run_of
+from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.marks import finished_marks, finished_of
 from kubesaga.controller.pins import Pins
 from kubesaga.controller.reconciler import Reconciler
@@ -69,10 +70,10 @@ class Shop:
         )  # fmt: skip
         self.executor = FakeExecutor()
         loader = Loader(
-            self.records, self.definitions, {Kind.HANDLER: self.executor}, NoActions(), namespace_ending=self._stays,
+            self.records, self.definitions, {Kind.HANDLER: self.executor}, Mailbox(NoActions()), namespace_ending=self._stays,
             worker="w", limits=Limits(),
         )  # fmt: skip
-        actuator = Actuator({Kind.HANDLER: self.executor}, NoActions())
+        actuator = Actuator({Kind.HANDLER: self.executor}, Mailbox(NoActions()))
         self.reconciler = Reconciler(
             loader, self.records, actuator, Announcer(), evaluator=PathEvaluator(), ledger=open_ledger(), clock=clock
         )  # fmt: skip

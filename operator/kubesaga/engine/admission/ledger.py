@@ -300,14 +300,18 @@ class Ledger:
             return Granted(timeout=self.passage.call_timeout(want.guard))
         claim = entry.asked[slot]
         if isinstance(want, RunWant):
-            first = self._conflicts.ahead(entry.standing.uid)
-            if first is not None:
-                name = self._runs[first].standing.key.name
-                told = f"the run {name} has the same key, {want.key}; this one starts when that has finished"
-                return Blocked(by=BlockedBy.KEY, message=told)
+            if (first := self._conflicts.ahead(entry.standing.uid)) is not None:
+                return self._behind(self._runs[first].standing.key, entry, want)
             by = self.runs.blocker(claim) or BlockedBy.MAX_WORKFLOWS
             return Blocked(by=by, message=REASON_TEXT[Reason.AWAITING_SLOT])
         return self._blocked(claim, want, now)
+
+    def _behind(self, first: RunKey, entry: Entry, want: RunWant) -> Blocked:
+        """Return that a run waits for another one of its key, which may be told of it meanwhile."""
+        concurrency = self._scopes.of(entry.standing, want.concurrency)
+        signals = concurrency is not None and concurrency.on_conflict is OnConflict.SIGNAL
+        told = f"the run {first.name} has the same key, {want.key}; this one starts when that has finished"
+        return Blocked(by=BlockedBy.KEY, message=told, hearer=first if signals else None)
 
     def _blocked(self, claim: Claim, want: AttemptWant, now: datetime) -> Blocked:
         """Return what an attempt waits for: its guard, else a slot."""

@@ -53,9 +53,9 @@ class Standing:
 
 
 def standing_of(run: Run) -> Standing | None:
-    """Return how a run stands; None: it is over, and holds nothing."""
+    """Return how a run stands; None: it is over, or starts nothing, and so holds nothing."""
     status = run.status
-    if status.finished:
+    if status.finished or run.spec.deliver:
         return None
     held: dict[StepKey, Place] = {}
     waiting: dict[StepKey, Place] = {}
