@@ -161,7 +161,7 @@ def _follow(
 
 
 def _summary(recipients: Sequence[RecipientStatus], taken: Sequence[RecipientStatus], faults: Sequence[str]) -> str:
-    told = f"taken by {_named(taken)}" if taken else REASON_TEXT[Reason.NOT_AWAITED]
+    told = f"taken by {_named(taken)}" if taken else "no live run took the event"
     if others := [each for each in recipients if each.answer == "Refused"]:
         told += f"; not by {others[0].run}: {others[0].message}"
         told += f", and {len(others) - 1} more" if len(others) > 1 else ""

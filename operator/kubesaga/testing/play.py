@@ -20,10 +20,10 @@ from kubesaga.engine.admission.ledger import Ledger
 from kubesaga.engine.admission.standing import standing_of
 from kubesaga.engine.attempt import AttemptId, Failed, Observation, Outcome, Stage, Succeeded, Unknown
 from kubesaga.engine.command import Command
-from kubesaga.engine.decision import Answer, Decision, Note, Release, Start, Stop
+from kubesaga.engine.decision import Answer, Decision, Note, Offer, Release, Start, Stop
 from kubesaga.engine.definition import Definition, Kind
 from kubesaga.engine.reconcile import reconcile
-from kubesaga.engine.snapshot import Snapshot, Source
+from kubesaga.engine.snapshot import Listener, Reply, Snapshot, Source
 from kubesaga.testing.builders import snapshot
 from kubesaga.testing.clock import START
 from kubesaga.testing.paths import PathEvaluator
@@ -72,6 +72,9 @@ class Play:
         self.deleting = False
         self.namespace_ending = False
         self.source: Source | None = None
+        self.listeners: tuple[Listener, ...] = ()
+        self.offered: list[str] = []
+        self.replies: dict[str, Reply] = {}
         self.status = WorkflowRunStatus()
         self.log: list[str] = []
         self.notes: list[Note] = []
@@ -126,7 +129,7 @@ class Play:
         snap = snapshot(self._definition, self.status, spec=self.spec, deleting=self.deleting)
         snap = replace(
             snap, run=replace(snap.run, version=str(self._version)), observed=dict(self._seen), holders=dict(self._kinds), commands=tuple(self._commands),
-            namespace_ending=self.namespace_ending, source=self.source,
+            namespace_ending=self.namespace_ending, source=self.source, replies=self.replies,
         )  # fmt: skip
         decision = self._decide(snap)
         before = (self.status, dict(self._seen), len(self._commands))
@@ -143,13 +146,17 @@ class Play:
         standing = standing_of(snap.run)
         if standing is None:
             return reconcile(snap, self.now, PathEvaluator())
-        admission = self._ledger.begin(standing, self._definition.spec.concurrency, self.now)
+        snap = replace(snap, admission=self._ledger.begin(standing, self._definition.spec.concurrency, self.now))
         while True:
-            decision = reconcile(replace(snap, admission=admission), self.now, PathEvaluator())
-            if not decision.wants:
+            decision = reconcile(snap, self.now, PathEvaluator())
+            if (summons := decision.summons) is not None:
+                found = tuple(each for each in self.listeners if summons.only in (None, each.key))
+                snap = replace(snap, listeners=found)
+            elif decision.wants:
+                answers = {**snap.admission.answers, **self._ledger.ask(standing, decision.wants, self.now)}
+                snap = replace(snap, admission=replace(snap.admission, answers=answers))
+            else:
                 return decision
-            answers = self._ledger.ask(standing, decision.wants, self.now)
-            admission = replace(admission, answers={**admission.answers, **answers})
 
     def _book(self, snap: Snapshot, decision: Decision) -> None:
         run = snap.run
@@ -178,6 +185,8 @@ class Play:
                     )
             case Release(attempt=attempt_id):
                 del self._seen[attempt_id]
+            case Offer(recipients=recipients):
+                self.offered = [each.run for each in recipients]
             case Answer(command=command):
                 self._commands.remove(command)
                 self.answers[command.uid] = effect

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from kubesaga.engine.admission.verdict import Refused, Verdict
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Definition, Step, StepKey, deeds_of
 from kubesaga.engine.guarding import GuardKey, GuardOwner, settings_of
+from kubesaga.engine.snapshot import Listener, Reply
 from kubesaga.testing.builders import KEY, definition
 from kubesaga.testing.clock import START
 from kubesaga.testing.play import HANGS, Play, wrong
@@ -164,6 +166,83 @@ def test_a_run_whose_key_another_has(on_conflict: str, ended: str) -> None:
         assert play.go().ended == "Succeeded AllSucceeded"
         assert play.status.concurrency_key == "T-1"
     assert not ledger.runs.waiting
+
+
+SIGNALLED = {"name": "reply", "waitFor": {"event": "ticket:comment:updated"}}
+COMMENT = {"type": "ticket:comment:updated", "source": "desk", "id": "c-1"}
+
+
+def signalling(*activities: Any, event: dict[str, Any] | None = None, **queuing: Any) -> tuple[Play, Other]:
+    """Return a run that an event made, behind another one of its key, which may take the event."""
+    what = definition(
+        *(activities or (SIGNALLED,)), concurrency={"key": "K", "onConflict": "Signal", "queuing": queuing}
+    )  # fmt: skip
+    ledger = open_ledger()
+    other = Other(ledger, business_key="K")
+    ledger.configure(KEY.namespace, "order", what.spec.concurrency, START)
+    play = Play(what, ledger=ledger)
+    play.spec = {"event": json.dumps(event or COMMENT)}
+    play.listeners = (
+        Listener(key=other.key, uid="uid-order-0", created=START, definition=what, inputs={}, event=None),
+    )  # fmt: skip
+    play.go()
+    return play, other
+
+
+def test_signal_the_live_run_of_the_key_is_offered_the_event_and_the_new_one_ends_well_once_it_has_taken_it() -> None:
+    play, _ = signalling()
+    assert (play.ended, play.offered, play.status.start_time) == ("Queued None", ["order-0"], None)
+    assert [each.activities for each in play.status.recipients or ()] == [["reply"]], (
+        "written down before it is offered"
+    )
+    play.replies = {"uid-order-0": Reply(applied=True, message="reply has it")}
+    play.go()
+    assert (play.ended, play.offered, play.log) == ("Succeeded UsedExisting", [], [])
+    assert play.status.message == "the run order-0, of the same key, has taken its event: reply has it"
+
+
+def test_signal_a_run_whose_event_was_not_wanted_waits_for_its_turn() -> None:
+    play, other = signalling()
+    play.replies = {"uid-order-0": Reply(applied=False, message="reply waits for no event any more")}
+    play.go()
+    assert (play.ended, play.offered) == ("Queued None", [])
+    assert [each.answer for each in play.status.recipients or ()] == ["Refused"]
+    other.leave(play.now)
+    play.go()
+    assert (play.status.phase, play.status.current_activity) == ("Waiting", "reply"), "it starts"
+
+
+def test_signal_nothing_starts_before_the_other_has_said_whether_it_took_the_event() -> None:
+    play, other = signalling()
+    other.leave(play.now)
+    play.go()
+    assert (play.ended, play.offered) == ("Queued None", ["order-0"])
+    play.replies = {"uid-order-0": Reply(applied=True, message="reply has it")}
+    assert play.go().ended == "Succeeded UsedExisting"
+
+
+@pytest.mark.parametrize(("activities", "event"), [
+    pytest.param(("a",), COMMENT, id="waits for no event"),
+    pytest.param((SIGNALLED,), {**COMMENT, "type": "ticket:created"}, id="waits for another one"),
+])  # fmt: skip
+def test_signal_a_run_waits_for_its_turn_where_the_live_one(activities: Any, event: dict[str, Any]) -> None:
+    play, other = signalling(*activities, event=event)
+    assert (play.ended, play.status.recipients) == ("Queued None", None)
+    other.leave(play.now)
+    play.go()
+    assert play.status.start_time is not None
+
+
+def test_signal_a_run_that_waits_too_long_for_the_answer_fails() -> None:
+    play, _ = signalling(timeout="30s")
+    assert (play.ended, play.now) == ("Failed QueueTimeout", START + timedelta(seconds=30))
+    assert play.offered == []
+
+
+def test_signal_a_run_without_a_live_one_of_its_key_starts() -> None:
+    what = definition("a", concurrency={"key": "K", "onConflict": "Signal"})
+    play, _, _ = waiting(what, business_key="other")
+    assert play.ended == "Succeeded AllSucceeded"
 
 
 def test_a_run_without_a_key_is_in_nobody_s_way() -> None:
