@@ -184,7 +184,7 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.UNDOING_GIVEN_UP: "Undoing ended before everything was undone.",
     Reason.VALID: "The Workflow is valid; runs work from the current revision.",
     Reason.SPEC_CHANGED: "The run's spec was changed after its start; the run goes on as it was started, but its event cannot be read any more.",
-    Reason.REGISTERED: "The event types of all triggers are known.",
-    Reason.UNKNOWN_EVENT_TYPE: "A trigger waits for an event type that nobody has registered; it works all the same. The message names it.",
+    Reason.REGISTERED: "The event types of all triggers and waitFors are known.",
+    Reason.UNKNOWN_EVENT_TYPE: "A trigger or a waitFor is for an event type that nobody has registered; it works all the same. The message names it.",
     Reason.FAILURE_LIMIT_REACHED: "A schedule has stopped itself, because its last runs have failed; the message names it.",
 }

@@ -243,8 +243,9 @@ class Intake:
         for each in taken:
             became = "caused" if each.causes else "unmatched" if each.welcome else "unwelcome"
             self._series.events.labels(source.namespace, source.name, became).inc()
-            for workflow, _ in each.causes:
-                self._series.triggers.labels(source.namespace, workflow["metadata"]["name"], "matched").inc()
+            for workflow, caused in each.causes:
+                if not caused.delivers:
+                    self._series.triggers.labels(source.namespace, workflow["metadata"]["name"], "matched").inc()
             for name, number in each.filtered.items():
                 self._series.triggers.labels(source.namespace, name, "filtered").inc(number)
 
@@ -275,7 +276,9 @@ def _check_ids(events: Sequence[Event]) -> None:
 
 def _told(taken: _Taken, runs: Sequence[Made]) -> dict[str, Any]:
     shown = [
-        {"name": run.name, "workflow": run.workflow, "trigger": run.trigger, "created": run.created} for run in runs
+        {"name": run.name, "workflow": run.workflow, "trigger": run.trigger, "created": run.created}
+        | ({"delivers": True} if run.trigger is None else {})
+        for run in runs
     ]
     event = {"id": taken.event.id, "type": taken.event.type, "runs": shown}
     return event if taken.welcome else {**event, "ignored": "the source takes no events of this type (spec.eventTypes)"}

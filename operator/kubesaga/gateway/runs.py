@@ -19,7 +19,8 @@ class Made:
 
     name: str
     workflow: str
-    trigger: str
+    trigger: str | None
+    """None: it gives the event to live runs."""
     created: bool
     """False: an earlier delivery of the same event has made it."""
 

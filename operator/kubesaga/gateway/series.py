@@ -20,7 +20,7 @@ class Series:
             ["namespace", "source", "status", "reason"], registry=registry,
         )  # fmt: skip
         self.events = Counter(
-            "kubesaga_gateway_events", "Events that were taken: caused runs, matched no trigger, or are of no type that the source takes.",
+            "kubesaga_gateway_events", "Events that were taken: caused runs, or were for nobody, or are of no type that the source takes.",
             ["namespace", "source", "result"], registry=registry,
         )  # fmt: skip
         self.received = Counter(
@@ -32,7 +32,7 @@ class Series:
             ["namespace", "workflow", "result"], registry=registry,
         )  # fmt: skip
         self.runs = Counter(
-            "kubesaga_gateway_runs", "Runs that events caused: created, or there already from an earlier delivery.",
+            "kubesaga_gateway_runs", "Runs that events caused, those that give them to live runs among them: created, or there already from an earlier delivery.",
             ["namespace", "workflow", "result"], registry=registry,
         )  # fmt: skip
         self.trigger_faults = Counter(

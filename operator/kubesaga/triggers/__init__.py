@@ -2,7 +2,7 @@
 """What makes WorkflowRuns: events that match and ticks that are due.
 
 Belongs here: events (`events`); whether a trigger fits one, and why not (`matching`); what an event causes of a Workflow
-as it is stored (`causes`, `workflows`); the one run that an event or a tick gets, and its name (`runs`, `names`), and its
+as it is stored (`causes`, `workflows`, `awaiting`); the one run that an event or a tick gets, and its name (`runs`, `names`), and its
 making (`making`); which ticks are due and what the live runs make of them (`schedules`, `failures`); and the work of the
 clock (`ticker`). All but `making` and `ticker` is pure: what time it is, is an argument.
 Does not belong here: how events come in (gateway), the grammar of conditions and cron, which the engine checks before

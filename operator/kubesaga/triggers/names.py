@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a run of a trigger is: the same for everyone who is told of the same event, or sees the same tick (design law 4).
+"""Who the run of a trigger is, or of an event that live runs wait for: the same for everyone who is told of the same event, or sees the same tick (design law 4).
 
 The API server lets a name be taken once; that is what makes one run of an event that is delivered three times to two
 replicas. The name tells people where the run comes from and ends in 64 bits of the key; the whole key stands in an
@@ -29,6 +29,11 @@ def event_key(workflow_uid: str, trigger: str, source: str, event_id: str) -> st
     return digest("event", workflow_uid, trigger, source, event_id, length=64)
 
 
+def messenger_key(workflow_uid: str, source: str, event_id: str) -> str:
+    """Return the key of the one run that gives an event to the live runs of a Workflow; no trigger's run has it."""
+    return digest("messenger", workflow_uid, source, event_id, length=64)
+
+
 def tick_key(workflow_uid: str, trigger: str, tick: datetime) -> str:
     """Return the key of the one run that a trigger makes at a tick."""
     return digest("tick", workflow_uid, trigger, format_time(tick), length=64)
@@ -37,6 +42,11 @@ def tick_key(workflow_uid: str, trigger: str, tick: datetime) -> str:
 def event_run_name(workflow: str, trigger: str, key: str) -> str:
     """Return the name of the run of an event, e.g. `high-priority-ticket-created-3f9a1c2b7d4e5f60`."""
     return _name(workflow, trigger, f"-{key[:_DIGITS]}")
+
+
+def messenger_name(workflow: str, key: str) -> str:
+    """Return the name of that run, e.g. `high-priority-ticket-event-3f9a1c2b7d4e5f60`."""
+    return _name(workflow, "event", f"-{key[:_DIGITS]}")
 
 
 def tick_run_name(workflow: str, trigger: str, tick: datetime, key: str) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The WorkflowRun that a trigger makes, as it is sent to the API server; and the event that a tick is.
+"""The WorkflowRun that a trigger makes, or that gives an event to live runs, as it is sent to the API server; and the event that a tick is.
 
-It bears no owner: a prune of the Workflow must not kill live sagas. Which trigger made it, and of what, stands in labels
-and annotations, for the status is the operator's to write.
+It bears no owner: a prune of the Workflow must not kill live sagas. What made it, and of what, stands in labels and
+annotations, for the status is the operator's to write.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL, WORKFLOW_LABEL, label_value
 from kubesaga.api.triggers import (
     CUSTOM,
     DEDUPE_ANNOTATION,
+    DEDUPE_WINDOW,
+    DELIVERS,
+    MESSENGER_LABEL,
     TICK_ANNOTATION,
     TRIGGER_ID_LABEL,
     TRIGGER_KEY_ANNOTATION,
@@ -25,12 +28,17 @@ from kubesaga.api.triggers import (
 )
 from kubesaga.engine.language.cron import Schedule
 from kubesaga.triggers.events import Event, event_of
-from kubesaga.triggers.names import event_key, event_run_name, tick_key, tick_run_name, trigger_id
+from kubesaga.triggers.names import (
+    event_key,
+    event_run_name,
+    messenger_key,
+    messenger_name,
+    tick_key,
+    tick_run_name,
+    trigger_id,
+)
 
 Body = dict[str, Any]
-
-DEDUPE_WINDOW: Final = "24h"
-"""How long a run of an event has to stay where the trigger says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +56,27 @@ def run_of_event(
     """Return the one run that a trigger makes of an event. `sender` is whose ids are unique; default: the event's source."""
     key = event_key(origin.uid, trigger.name, event.source if sender is None else sender, event.id)
     marks = {DEDUPE_ANNOTATION: trigger.dedupe_window or DEDUPE_WINDOW}
-    return _run(origin, trigger, event_run_name(origin.name, trigger.name, key), key, marks, event, inputs)
+    return _of_trigger(origin, trigger, event_run_name(origin.name, trigger.name, key), key, marks, event, inputs)
 
 
 def run_of_tick(origin: Origin, trigger: Trigger, tick: datetime, event: Event, inputs: Mapping[str, Any]) -> Body:
     """Return the one run that a trigger makes at a tick; `event` is what `tick_event` makes of it."""
     key = tick_key(origin.uid, trigger.name, tick)
     name = tick_run_name(origin.name, trigger.name, tick, key)
-    return _run(origin, trigger, name, key, {TICK_ANNOTATION: format_time(tick)}, event, inputs)
+    return _of_trigger(origin, trigger, name, key, {TICK_ANNOTATION: format_time(tick)}, event, inputs)
+
+
+def messenger_of(origin: Origin, event: Event, *, sender: str | None = None) -> Body:
+    """Return the one run that gives an event to the live runs of a Workflow that wait for it, and starts nothing.
+
+    `sender` as in `run_of_event`. The operator knows the live runs; whoever makes this one need not.
+    """
+    key = messenger_key(origin.uid, event.source if sender is None else sender, event.id)
+    return _run(
+        origin, messenger_name(origin.name, key), key,
+        labels={MESSENGER_LABEL: DELIVERS}, annotations={DEDUPE_ANNOTATION: DEDUPE_WINDOW},
+        spec={"event": event.text, "deliver": True},
+    )  # fmt: skip
 
 
 def tick_event(origin: Origin, trigger: Trigger, schedule: Schedule, tick: datetime) -> Event:
@@ -87,9 +108,21 @@ def _key(body: Mapping[str, Any]) -> Any:
     return (body["metadata"].get("annotations") or {}).get(TRIGGER_KEY_ANNOTATION)
 
 
-def _run(
+def _of_trigger(
     origin: Origin, trigger: Trigger, name: str, key: str, marks: Mapping[str, str], event: Event,
     inputs: Mapping[str, Any],
+) -> Body:  # fmt: skip
+    return _run(
+        origin, name, key,
+        labels={TRIGGER_LABEL: label_value(trigger.name), TRIGGER_ID_LABEL: trigger_id(origin.uid, trigger.name)},
+        annotations={TRIGGER_LABEL: trigger.name, **marks},
+        spec={"inputs": dict(inputs), "event": event.text},
+    )  # fmt: skip
+
+
+def _run(
+    origin: Origin, name: str, key: str, *, labels: Mapping[str, str], annotations: Mapping[str, str],
+    spec: Mapping[str, Any],
 ) -> Body:  # fmt: skip
     return {
         "apiVersion": API_VERSION,
@@ -97,13 +130,8 @@ def _run(
         "metadata": {
             "name": name,
             "namespace": origin.namespace,
-            "labels": {
-                MANAGED_BY_LABEL: MANAGED_BY,
-                WORKFLOW_LABEL: label_value(origin.name),
-                TRIGGER_LABEL: label_value(trigger.name),
-                TRIGGER_ID_LABEL: trigger_id(origin.uid, trigger.name),
-            },
-            "annotations": {TRIGGER_KEY_ANNOTATION: key, TRIGGER_LABEL: trigger.name, **marks},
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, WORKFLOW_LABEL: label_value(origin.name), **labels},
+            "annotations": {TRIGGER_KEY_ANNOTATION: key, **annotations},
         },
-        "spec": {"workflowRef": {"name": origin.name}, "inputs": dict(inputs), "event": event.text},
+        "spec": {"workflowRef": {"name": origin.name}, **spec},
     }

@@ -130,6 +130,15 @@ ALLOWED = {
         ],
         "finally": [{"name": "e", "sleep": {"for": "1s"}}],
     },
+    "waits for events, of one type or of several": {
+        "inputs": [{"name": "ticket"}],
+        "concurrency": {"key": "${inputs.ticket}", "onConflict": "Signal"},
+        "activities": [
+            {"name": "a", "waitFor": {"event": "desk:answered", "when": "received.data.id == inputs.ticket", "timeout": "${inputs.ticket}"}},
+            {"name": "b", "waitFor": {"event": "desk:*", "when": "run.workflow != run.name && event.source == received.source"}},
+        ],
+        "finally": [{"name": "c", "waitFor": {"event": "*", "when": "run.uid == received.subject || run.namespace == ''"}}],
+    },
     "a url that is one expression": {
         "inputs": [{"name": "url"}],
         "activities": [{"name": "a", "http": {"url": "${inputs.url}"}}],
@@ -415,6 +424,53 @@ WARNED = {
     "a wait that nothing need ever end": (
         {**DESCRIBED, "activities": [{"name": "a", "waitFor": {}}]},
         [("spec.activities[0].waitFor", "waits for ever if no Signal comes; give it a timeout")],
+    ),
+    "a wait for an event that need never come, and that any event ends": (
+        {**DESCRIBED, "activities": [{"name": "a", "waitFor": {"event": "ticket:updated"}}]},
+        [
+            ("spec.activities[0].waitFor", "waits for ever if no such event and no Signal comes; give it a timeout"),
+            ("spec.activities[0].waitFor", "any event of type ticket:updated ends it, in every live run at once; say in waitFor.when which one"),
+        ],
+    ),
+    "a wait for an event that is misread, of a type that is not known": (
+        {**DESCRIBED, "timeout": "1h", "finally": [{"name": "b", "waitFor": {"event": "ticket:updatde", "when": "received.ticketId == '7'"}}], "activities": [{"name": "a", "handler": "x"}]},
+        [
+            ("spec.finally[0].waitFor.event", "ticket:updatde is not a known event type; did you mean ticket:updated?"),
+            ("spec.finally[0].waitFor.when", "received.ticketId is no attribute of CloudEvents; what an event carries is in received.data, so received.data.ticketId"),
+        ],
+    ),
+    "a wait for events of the clock": (
+        {**DESCRIBED, "timeout": "1h", "activities": [{"name": "a", "waitFor": {"event": "schedule:*", "when": "received.data.x"}}]},
+        [("spec.activities[0].waitFor.event", "timer events are not among those it stands for; a sleep waits for a time")],
+    ),
+    "a key that tells which event is meant, where another trigger takes the type": (
+        {
+            **DESCRIBED,
+            "timeout": "1h",
+            "concurrency": {"key": "k", "onConflict": "Signal"},
+            "triggers": [{"name": "t", "event": "ticket:created"}, {"name": "u", "schedule": "@daily"}],
+            "activities": [{"name": "a", "waitFor": {"event": "ticket:updated"}}],
+        },
+        [("spec.activities[0].waitFor", "any event of type ticket:updated ends it")],
+    ),
+    "nothing, where the key tells which event is meant": (
+        {
+            **DESCRIBED,
+            "timeout": "1h",
+            "concurrency": {"key": "k", "onConflict": "Signal"},
+            "triggers": [{"name": "t", "event": "ticket:*"}],
+            "activities": [{"name": "a", "waitFor": {"event": "ticket:comment:*"}}],
+        },
+        [],
+    ),
+    "live runs of a key are signalled, and none waits": (
+        {
+            **DESCRIBED,
+            "timeout": "1h",
+            "concurrency": {"key": "k", "onConflict": "Signal"},
+            "activities": [{"name": "a", "waitFor": {}}],
+        },
+        [("spec.concurrency.onConflict", "is Signal, but no activity waits for an event (waitFor.event), so it does what Queue does")],
     ),
     "waits that are longer than their run": (
         {

@@ -62,6 +62,29 @@ async def test_each_workflow_with_a_matching_trigger_gets_a_run(world: World) ->
     assert [run["workflow"] for run in reply.runs] == ["audit", "greet"]
 
 
+async def test_an_event_that_live_runs_may_wait_for_causes_a_run_that_gives_it_to_them(world: World) -> None:
+    await world.workflow(
+        "answers", "ticket:deleted", activities=[{"name": "a", "waitFor": {"event": "ticket:escalated"}}]
+    )
+    replies = [await world.send(signed(event(type="ticket:escalated"))) for _ in range(2)]
+    [run] = world.runs()
+    name = run["metadata"]["name"]
+    assert [reply.runs for reply in replies] == [
+        [{"name": name, "workflow": "answers", "trigger": None, "created": created, "delivers": True}]
+        for created in (True, False)
+    ]
+    assert parse_run_spec(run["spec"]).deliver
+    assert run["metadata"]["annotations"][marks.EVENT_ID_ANNOTATION] == "e-1"
+    another = await world.send(signed(event(type="ticket:escalated", data={"else": True})))
+    assert another.status == 409
+    assert "an id is for one event" in another.json["error"]
+    of_source = {"namespace": NAMESPACE, "source": "tickets"}
+    assert world.counted("kubesaga_gateway_events_total", **of_source, result="caused") == 2
+    of_workflow = {"namespace": NAMESPACE, "workflow": "answers"}
+    assert world.counted("kubesaga_gateway_runs_total", **of_workflow, result="created") == 1
+    assert world.counted("kubesaga_gateway_triggers_total", **of_workflow, result="matched") == 0
+
+
 async def test_an_event_that_nobody_waits_for_is_taken_and_causes_nothing(world: World) -> None:
     reply = await world.send(signed(event(type="ticket:escalated")))
     assert (reply.status, reply.runs, world.runs()) == (202, [], [])

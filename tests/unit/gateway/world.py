@@ -30,20 +30,29 @@ from kubesaga.kube.informer import Informer
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES, WORKFLOWS
 from kubesaga.kube.transport import Transport
 from kubesaga.testing.clock import FakeClock
+from kubesaga.triggers.awaiting import awaited_by
 from kubesaga.triggers.causes import Caused, Matches
+from kubesaga.triggers.events import Event
 from kubesaga.triggers.making import RunMaker
+from kubesaga.triggers.runs import Origin, messenger_of
 
 SECRET = "open-sesame-4711"
 NAMESPACE = "support"
 
 
 class ByType:
-    """Triggers that look at the type of event alone."""
+    """Triggers, and live runs, that look at the type of event alone."""
 
     def match(self, workflow: dict[str, Any], event: Mapping[str, Any], text: str, origin: str) -> Matches:
         fitting = [each for each in workflow["spec"].get("triggers", ()) if each["event"] in ("*", event["type"])]
+        caused = [self._caused(workflow, each["name"], event, text, origin) for each in fitting]
+        if awaited_by(workflow).waits_for(event["type"]):
+            metadata = workflow["metadata"]
+            home = Origin(namespace=NAMESPACE, name=metadata["name"], uid=metadata["uid"])
+            told = Event(type=event["type"], source=origin, id=event["id"], document=event, text=text)
+            caused.append(Caused(trigger=None, run=messenger_of(home, told)))
         return Matches(
-            caused=[self._caused(workflow, each["name"], event, text, origin) for each in fitting],
+            caused=caused,
             filtered=workflow["spec"].get("filters", 0),
         )
 

@@ -41,6 +41,14 @@ def matched(
     return triggers.match(given, event, json.dumps(event), origin)
 
 
+WAITING = {"name": "paid", "waitFor": {"event": "ticket:created"}}
+
+
+def given_to(triggers: WorkflowTriggers, given: dict[str, Any], event: Any = EVENT) -> list[str | None]:
+    """Return the triggers of the runs that an event causes; None: it is given to live runs."""
+    return [each.trigger for each in matched(triggers, given, event).caused]
+
+
 CREATED = {"name": "created", "event": "ticket:created"}
 
 
@@ -110,3 +118,74 @@ def test_a_workflow_that_is_being_deleted_starts_nothing(triggers: WorkflowTrigg
     given = workflow(triggers=[CREATED])
     given["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert matched(triggers, given) == Matches()
+
+
+# --- events that live runs wait for ---------------------------------------------------------------------------------
+
+SIGNAL = {"key": "k", "onConflict": "Signal"}
+TIMED = {"name": "nightly", "schedule": "0 2 * * *"}
+
+
+@pytest.mark.parametrize(("spec", "caused"), [
+    pytest.param({"activities": [WAITING]}, [None], id="waits for it"),
+    pytest.param({"activities": [{"name": "a", "waitFor": {"event": "ticket:*"}}]}, [None], id="waits for any of a kind"),
+    pytest.param({"activities": [{"name": "a", "handler": "x"}], "finally": [WAITING]}, [None], id="waits for it in finally"),
+    pytest.param({"activities": [{"name": "a", "waitFor": {"event": "ticket:deleted"}}]}, [], id="waits for another one"),
+    pytest.param({"activities": [{"name": "a", "waitFor": {}}]}, [], id="waits for a Signal"),
+    pytest.param({"activities": [WAITING, {**WAITING, "name": "again"}]}, [None], id="waits for it twice: one messenger"),
+    pytest.param({"activities": [WAITING], "triggers": [CREATED]}, ["created", None], id="waits for it, and is started by it"),
+    pytest.param({"activities": [WAITING], "triggers": [CREATED], "suspend": True}, [None], id="waits for it, and is suspended"),
+    pytest.param({"activities": [WAITING, {"name": 5}], "triggers": [CREATED]}, [None], id="waits for it, and is not valid"),
+    pytest.param({"activities": [WAITING], "concurrency": SIGNAL}, [None], id="waits for it by the key, and nothing takes it"),
+    pytest.param({"activities": [WAITING], "concurrency": SIGNAL, "triggers": [TIMED]}, [None], id="waits for it by the key, and the clock starts it"),
+    pytest.param({"activities": [WAITING], "concurrency": SIGNAL, "triggers": [CREATED]}, ["created"], id="waits for it by the key, and a trigger takes it"),
+    pytest.param({"activities": [WAITING], "concurrency": SIGNAL, "triggers": [{**CREATED, "event": "ticket:*", "when": "false"}]}, [], id="waits for it by the key, and a trigger takes the type and not this one"),
+    pytest.param({"activities": [WAITING], "concurrency": {"key": "k"}, "triggers": [CREATED]}, ["created", None], id="waits for it, with a key that says nothing of events"),
+    pytest.param({"activities": [5], "finally": 5, "triggers": 5, "concurrency": 5}, [], id="is nonsense"),
+])  # fmt: skip
+def test_an_event_is_given_to_live_runs_of_a_workflow_that(
+    triggers: WorkflowTriggers, spec: dict[str, Any], caused: list[str | None]
+) -> None:
+    assert given_to(triggers, workflow(uid=json.dumps(spec), **spec)) == caused
+
+
+@pytest.mark.parametrize(("spec", "status", "caused"), [
+    pytest.param({}, {"awaitedEvents": ["ticket:created"]}, [None], id="older revisions wait for it"),
+    pytest.param({}, {"awaitedEvents": ["desk:*", "ticket:*"]}, [None], id="older revisions wait for any of a kind"),
+    pytest.param({}, {"awaitedEvents": ["desk:*"]}, [], id="older revisions wait for others"),
+    pytest.param({"activities": 1}, {"awaitedEvents": ["ticket:created"]}, [None], id="older revisions wait, and it is not valid now"),
+    pytest.param({"activities": [WAITING]}, {"awaitedEvents": ["desk:*"]}, [None], id="it waits, and its status does not say so yet"),
+    pytest.param({}, {"awaitedEvents": "ticket:created"}, [], id="somebody wrote nonsense into the status"),
+])  # fmt: skip
+def test_what_older_revisions_wait_for_counts_when(
+    triggers: WorkflowTriggers, spec: dict[str, Any], status: dict[str, Any], caused: list[str | None]
+) -> None:
+    given = workflow(uid=json.dumps([spec, status]), **spec)
+    assert given_to(triggers, {**given, "status": status}) == caused
+
+
+def test_a_status_that_was_changed_is_read_again(triggers: WorkflowTriggers) -> None:
+    assert given_to(triggers, workflow("1", uid="u-s")) == []
+    assert given_to(triggers, {**workflow("2", uid="u-s"), "status": {"awaitedEvents": ["ticket:*"]}}) == [None]
+
+
+@pytest.mark.parametrize("type_", ["schedule:daily", "schedule:weekly", "cron:custom"])
+def test_events_of_the_clock_that_come_in_are_given_to_nobody(triggers: WorkflowTriggers, type_: str) -> None:
+    waits = {"name": "a", "waitFor": {"event": "*"}}
+    assert given_to(triggers, workflow(uid="u-t", activities=[waits]), {**EVENT, "type": type_}) == []
+
+
+def test_the_messenger_of_a_workflow_that_is_being_deleted_is_not_made(triggers: WorkflowTriggers) -> None:
+    given = workflow(uid="u-d", activities=[WAITING])
+    given["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert matched(triggers, given) == Matches()
+
+
+def test_the_messenger_is_the_same_for_the_same_event_alone(triggers: WorkflowTriggers) -> None:
+    given = workflow(uid="u-m", activities=[WAITING])
+    first, again = (matched(triggers, given).caused[0] for _ in range(2))
+    assert first.delivers
+    assert first.run == again.run
+    assert json.loads(first.run["spec"]["event"]) == EVENT
+    [other] = matched(triggers, given, origin="other//desk").caused
+    assert other.run["metadata"]["name"] != first.run["metadata"]["name"]

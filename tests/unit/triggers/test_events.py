@@ -21,8 +21,16 @@ from kubesaga.engine.validation.workflow import problems_of_run
 from kubesaga.errors import InvalidSpec
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.triggers.events import MAX_EVENT, event_of
-from kubesaga.triggers.names import event_key, event_run_name, tick_key, tick_run_name, trigger_id
-from kubesaga.triggers.runs import Origin, is_same, run_of_event, run_of_tick, tick_event
+from kubesaga.triggers.names import (
+    event_key,
+    event_run_name,
+    messenger_key,
+    messenger_name,
+    tick_key,
+    tick_run_name,
+    trigger_id,
+)
+from kubesaga.triggers.runs import Origin, is_same, messenger_of, run_of_event, run_of_tick, tick_event
 
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "e1", "source": "desk", "type": "ticket:created", "data": {"a": 1}}
 ORIGIN = Origin(namespace="support", name="high-priority-ticket", uid="u-1")
@@ -81,6 +89,16 @@ def test_a_run_has_one_name_for_one_event() -> None:
     assert len({key, *others}) == 7, "another Workflow, trigger, source or id is another run"
 
 
+def test_a_messenger_is_no_triggers_run_whatever_triggers_are_called() -> None:
+    key = messenger_key("u-1", "desk", "e1")
+    assert messenger_name("high-priority-ticket", key) == f"high-priority-ticket-event-{key[:16]}"
+    others = [
+        messenger_key("u-2", "desk", "e1"), messenger_key("u-1", "shop", "e1"), messenger_key("u-1", "desk", "e2"),
+        messenger_key("u-1", "deske", "1"), event_key("u-1", "event", "desk", "e1"), event_key("u-1", "", "desk", "e1"),
+    ]  # fmt: skip
+    assert len({key, *others}) == 7
+
+
 def test_a_tick_is_the_same_in_every_zone() -> None:
     here = TICK.astimezone(schedule_of("* * * * *", "Asia/Tokyo").zone)
     key = tick_key("u-1", "nightly", here)
@@ -93,7 +111,11 @@ def test_a_tick_is_the_same_in_every_zone() -> None:
     trigger=st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True),
 )
 def test_every_name_is_a_dns_label(workflow: str, trigger: str) -> None:
-    for name in (event_run_name(workflow, trigger, "f" * 64), tick_run_name(workflow, trigger, TICK, "f" * 64)):
+    for name in (
+        event_run_name(workflow, trigger, "f" * 64),
+        tick_run_name(workflow, trigger, TICK, "f" * 64),
+        messenger_name(workflow, "f" * 64),
+    ):
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name)
 
 
@@ -106,6 +128,23 @@ def test_triggers_that_look_alike_are_kept_apart(trigger: str, other: str) -> No
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_messenger_starts_nothing_and_bears_no_trigger() -> None:
+    run = messenger_of(ORIGIN, event_of(EVENT))
+    assert problems_of_run(parse_run_spec(run["spec"])) == []
+    assert run["spec"] == {
+        "workflowRef": {"name": "high-priority-ticket"}, "deliver": True, "event": event_of(EVENT).text,
+    }  # fmt: skip
+    assert run["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "kubesaga", "kubesaga.dev/workflow": "high-priority-ticket",
+        "kubesaga.dev/messenger": "Delivering",
+    }  # fmt: skip
+    key = messenger_key("u-1", "desk", "e1")
+    assert run["metadata"]["annotations"] == {"kubesaga.dev/trigger-key": key, "kubesaga.dev/dedupe-window": "24h"}
+    assert run["metadata"]["name"] == messenger_name("high-priority-ticket", key)
+    assert is_same(run, messenger_of(ORIGIN, event_of({**EVENT, "data": 2}))), "an id is for one event"
+    assert not is_same(run, messenger_of(ORIGIN, event_of(EVENT), sender="hooks/desk"))
 
 
 def test_the_run_of_an_event_is_valid_and_says_where_it_comes_from() -> None:

@@ -20,6 +20,8 @@ from kubesaga.errors import Problem
 
 RUN_MEMBERS: Final = frozenset({"name", "namespace", "uid", "workflow", "startTime", "reason", "message"})
 """What `run` holds (engine.scope)."""
+FIXED_RUN_MEMBERS: Final = frozenset({"name", "namespace", "uid", "workflow"})
+"""What of it is the same from beginning to end: all that `waitFor.when` may read."""
 ACTIVITY_MEMBERS: Final = frozenset({"phase", "output", "error"})
 """What `activities.NAME` holds (engine.scope)."""
 
@@ -42,7 +44,9 @@ def problems(spec: WorkflowSpec, graph: Graph, checker: ExpressionChecker, path:
         key = (site.source, site.roots)
         if key not in compiled:
             compiled[key] = checker.check(site.source, site.roots)
-        faults = [_compile_fault(site, compiled[key])] if compiled[key] else _read_faults(site, names)
+        faults = list(_changing(site))
+        if not faults:
+            faults = [_compile_fault(site, compiled[key])] if compiled[key] else _read_faults(site, names)
         yield from (Problem(site.path, f"in `{short(site.source)}`: {fault}") for fault in faults)
 
 
@@ -125,6 +129,23 @@ class _Names:
         return [] if sure else setters
 
 
+_NO_FIXED_ANSWER: Final = "whether an event is for a run must have the same answer at every moment, early or late"
+
+
+def _changing(site: Site) -> Iterator[str]:
+    """Yield what `waitFor.when` reads though it changes during a run."""
+    if site.reader is not Reader.WAIT:
+        return
+    reads = [read for read in scan(site.source).reads if not read.bound]
+    for root in dict.fromkeys(read.root for read in reads if read.root in ("activities", "workflow", "output")):
+        told = "what an activity has yielded" if root == "output" else root
+        yield f"{told} changes during a run, and {_NO_FIXED_ANSWER}; read received, inputs, event and run"
+    members = dict.fromkeys(read.members[0] for read in reads if read.root == "run" and read.members)
+    for name in members:
+        if name in RUN_MEMBERS - FIXED_RUN_MEMBERS:
+            yield f"run.{name} changes during a run, and {_NO_FIXED_ANSWER}; of run there are {', '.join(sorted(FIXED_RUN_MEMBERS))}"
+
+
 def _compile_fault(site: Site, fault: str | None) -> str:
     reads_output = any(read.root == "output" and not read.bound for read in scan(site.source).reads)
     return f"{fault}; `output` can be read in `set` only" if reads_output and not site.in_set else fault or ""
@@ -143,7 +164,8 @@ def _read_fault(read: Read, site: Site, names: _Names) -> str | None:
         case "inputs" if name not in names.inputs:
             return f"there is no input {name}; {nearest(name, names.inputs, 'inputs')}"
         case "run" if name not in RUN_MEMBERS:
-            return f"a run has no {name}; {nearest(name, RUN_MEMBERS, 'names in it')}"
+            known = FIXED_RUN_MEMBERS if site.reader is Reader.WAIT else RUN_MEMBERS
+            return f"a run has no {name}; {nearest(name, known, 'names in it')}"
         case "workflow":
             return _variable_fault(name, site, names)
         case "activities":

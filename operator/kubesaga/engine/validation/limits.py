@@ -24,6 +24,17 @@ def problems(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
         yield from _queuing(given, given.queuing, field_path(here, "queuing"))
 
 
+def warnings(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
+    """Yield what has no effect as it stands."""
+    given = spec.concurrency
+    if given is None or given.on_conflict is not OnConflict.SIGNAL:
+        return
+    here = field_path(path, "concurrency", "onConflict")
+    if not any(each.wait_for is not None and each.wait_for.event for each in (*spec.activities, *spec.finally_)):
+        told = "is Signal, but no activity waits for an event (waitFor.event), so it does what Queue does"
+        yield Problem(here, told)
+
+
 def _queuing(given: Concurrency, queuing: Queuing, path: str) -> Iterator[Problem]:
     fair = queuing.strategy is QueueStrategy.FAIR
     if fair and queuing.fairness_key is None:

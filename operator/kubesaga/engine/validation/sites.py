@@ -17,11 +17,15 @@ from kubesaga.api.workflow import WorkflowSpec, wait_of
 from kubesaga.engine.language.expressions import ExpressionError, expressions_in
 from kubesaga.engine.scope import BASE_ROOTS, QUEUE_ROOTS, RETRY_ROOTS, SET_ROOTS
 from kubesaga.engine.validation.deeds import Spot, default_path, spots_of
+from kubesaga.engine.wait_times import times_of
 from kubesaga.errors import Problem
 
 MAX_EXPRESSIONS: Final = 5_000
 MAX_CHARACTERS: Final = 256 * 1024
 """Most expressions in one spec, and most characters in them together: all are compiled whenever the spec is checked."""
+
+WAIT_ROOTS: Final = frozenset({"received", "inputs", "event", "run"})
+"""Roots in `waitFor.when`: the event that came, and of the run what never changes."""
 
 
 class Reader(Enum):
@@ -40,6 +44,8 @@ class Reader(Enum):
     OUTPUTS = auto()
     QUEUE = auto()
     """A run that has not started: no activity has."""
+    WAIT = auto()
+    """Whoever gives events to runs, at any moment of the run."""
 
     @property
     def may_be_early(self) -> bool:
@@ -66,6 +72,8 @@ class Site:
             return RETRY_ROOTS
         if self.reader is Reader.QUEUE:
             return QUEUE_ROOTS
+        if self.reader is Reader.WAIT:
+            return WAIT_ROOTS
         return SET_ROOTS if self.in_set else BASE_ROOTS
 
 
@@ -80,6 +88,9 @@ def sites(spec: WorkflowSpec, path: str) -> Iterator[Site | Problem]:
             if activity.when is not None:
                 here = field_path(spot.path, "when")
                 yield Site(path=here, source=activity.when.strip(), reader=reader, name=name)
+            if activity.wait_for is not None and activity.wait_for.when is not None:
+                here = field_path(spot.path, "waitFor", "when")
+                yield Site(path=here, source=activity.wait_for.when.strip(), reader=Reader.WAIT, name=name)
             yield from _in_value(activity.set, field_path(spot.path, "set"), reader, name, in_set=True)
         yield from _in_retry(*spot.retry, reader, name)
     if spec.error_handling is not None and spec.error_handling.activity_error is not None:
@@ -150,7 +161,7 @@ def templates(work: Work) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         yield ("http", "headers"), work.http.headers
         yield ("http", "body"), work.http.body
     if (wait := wait_of(work)) is not None:
-        for name, value in wait.wire().items():
+        for name, value in times_of(wait.wire()).items():
             yield ("sleep" if isinstance(wait, Sleep) else "waitFor", name), value
     yield ("params",), work.params
 

@@ -168,11 +168,16 @@ def _attributes(trigger: Trigger, path: str) -> Iterator[Problem]:
     except ExpressionError:
         return
     for where, source in sources:
-        for read in scan(source).reads:
-            name = read.members[0] if read.members and not read.bound and read.root == "event" else None
-            if isinstance(name, str) and name not in ATTRIBUTES and not (read.tested and len(read.members) == 1):
-                told = f"event.{name} is no attribute of CloudEvents; what an event carries is in event.data"
-                yield Problem(where, f"{told}, so event.data.{name}, unless its sender adds that attribute")
+        yield from (Problem(where, told) for told in misread(source, "event"))
+
+
+def misread(source: str, root: str) -> Iterator[str]:
+    """Yield a sentence for each read of an event, the variable `root`, that means its data and does not say so."""
+    for read in scan(source).reads:
+        name = read.members[0] if read.members and not read.bound and read.root == root else None
+        if isinstance(name, str) and name not in ATTRIBUTES and not (read.tested and len(read.members) == 1):
+            told = f"{root}.{name} is no attribute of CloudEvents; what an event carries is in {root}.data"
+            yield f"{told}, so {root}.data.{name}, unless its sender adds that attribute"
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------

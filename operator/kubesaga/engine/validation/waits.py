@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules over activities that wait: a time is a time, and what is about attempts has no meaning beside a wait."""
+"""Rules over activities that wait: a time is a time, what is about attempts has no meaning beside a wait, and events can come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from kubesaga.api.event_types import CATALOGUE, EventType, fits, is_known
 from kubesaga.api.fields import parse_duration
+from kubesaga.api.limits import OnConflict
 from kubesaga.api.parsing import field_path
+from kubesaga.api.triggers import TIMER_EVENTS
 from kubesaga.api.waits import Sleep, WaitFor
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine.validation.graph import Place, places_of
-from kubesaga.engine.wait_times import fault_of
+from kubesaga.engine.validation.triggers import misread, unknown_type
+from kubesaga.engine.wait_times import fault_of, times_of
 from kubesaga.errors import Problem
 
 _ATTEMPTS: Final = {
@@ -25,6 +29,7 @@ _ATTEMPTS: Final = {
 }
 """Fields that have no meaning beside a wait, and why."""
 _ATTRIBUTES: Final = {"circuitBreaker": "circuit_breaker", "rateLimit": "rate_limit"}
+_LISTS: Final = ("activities", "finally")
 
 
 def problems(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
@@ -38,6 +43,8 @@ def problems(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
             told = "has neither for nor until; give one" if wait.for_ is None else "has both for and until; keep one"
             yield Problem(field_path(place.path, "sleep"), told)
         yield from _times(wait, field_path(place.path, _kind(wait)))
+        if isinstance(wait, WaitFor):
+            yield from _event(wait, field_path(place.path, "waitFor"))
         yield from _meaningless(place)
     for number, undo in enumerate(spec.compensation.activities if spec.compensation is not None else ()):
         if undo.for_ in waits:
@@ -45,13 +52,37 @@ def problems(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
             yield Problem(here, f"{undo.for_} only waits, so there is nothing to undo; remove this undo")
 
 
-def warnings(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
-    """Yield the waits that nothing ends, or that the run cannot wait for."""
+def problems_in_run(spec: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Yield the events that are waited for in a spec that a single run has for itself: no gateway looks into runs."""
+    for where in _LISTS:
+        listed = spec.get(where)
+        for number, activity in enumerate(listed if isinstance(listed, list) else ()):
+            wait = activity.get("waitFor") if isinstance(activity, dict) else None
+            if isinstance(wait, dict) and "event" in wait:
+                told = "no event comes to a run with a spec of its own; write this into a Workflow, or remove it and send a WorkflowAction Signal"
+                yield Problem(field_path(path, where, number, "waitFor", "event"), told)
+
+
+def unknown_events(
+    spec: WorkflowSpec, path: str = "spec", known: Mapping[str, EventType] = CATALOGUE
+) -> Iterator[Problem]:
+    """Yield the waits for event types that nobody has registered. They work all the same: the set is open."""
+    for where, event in _events(spec, path):
+        if not is_known(event, known.values()):
+            yield Problem(where, unknown_type(event, known))
+
+
+def warnings(spec: WorkflowSpec, path: str, known: Mapping[str, EventType] = CATALOGUE) -> Iterator[Problem]:
+    """Yield the waits that nothing ends, that anything ends, or that the run cannot wait for. `known` are the event types."""
+    yield from unknown_events(spec, path, known)
     for place in places_of(spec, path):
         wait = place.activity.wait
         if isinstance(wait, WaitFor) and wait.timeout is None and spec.timeout is None:
-            told = "waits for ever if no Signal comes; give it a timeout, or the whole Workflow one"
+            what = "Signal" if wait.event is None else "such event and no Signal"
+            told = f"waits for ever if no {what} comes; give it a timeout, or the whole Workflow one"
             yield Problem(field_path(place.path, "waitFor"), told)
+        if isinstance(wait, WaitFor) and wait.event is not None:
+            yield from _doubtful(wait, spec, field_path(place.path, "waitFor"))
         for field, length in _lengths(wait):
             if spec.timeout is not None and _is_longer(length, spec.timeout):
                 told = f"{length} is longer than the whole run may take ({spec.timeout}), so it will never pass"
@@ -63,9 +94,45 @@ def _kind(wait: Sleep | WaitFor) -> str:
 
 
 def _times(wait: Sleep | WaitFor, path: str) -> Iterator[Problem]:
-    for field, value in wait.wire().items():
+    for field, value in times_of(wait.wire()).items():
         if "${" not in value and (fault := fault_of(field, value)):
             yield Problem(field_path(path, field), fault)
+
+
+def _event(wait: WaitFor, path: str) -> Iterator[Problem]:
+    if wait.event is None and wait.when is not None:
+        told = "asks about the event that came, and none is waited for; add waitFor.event, or remove it"
+        yield Problem(field_path(path, "when"), told)
+    if wait.event in TIMER_EVENTS:
+        told = f"{wait.event} is the clock's own, and none that comes in counts; use a sleep, or a trigger that starts a run"
+        yield Problem(field_path(path, "event"), told)
+
+
+def _events(spec: WorkflowSpec, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the types that are waited for, with where they stand."""
+    for place in places_of(spec, path):
+        wait = place.activity.wait_for
+        if wait is not None and wait.event is not None:
+            yield field_path(place.path, "waitFor", "event"), wait.event
+
+
+def _doubtful(wait: WaitFor, spec: WorkflowSpec, path: str) -> Iterator[Problem]:
+    event = wait.event or ""
+    if event not in TIMER_EVENTS and any(fits(event, timer) for timer in TIMER_EVENTS):
+        told = "timer events are not among those it stands for; a sleep waits for a time"
+        yield Problem(field_path(path, "event"), told)
+    if wait.when is None and not _is_told_by_key(event, spec):
+        told = f"any event of type {event} ends it, in every live run at once; say in waitFor.when which one is meant"
+        yield Problem(path, told)
+    for fault in misread(wait.when.strip(), "received") if wait.when is not None else ():
+        yield Problem(field_path(path, "when"), fault)
+
+
+def _is_told_by_key(event: str, spec: WorkflowSpec) -> bool:
+    """Tell whether every event of a type comes as the run of a trigger, and goes to the live run of the same key."""
+    if spec.concurrency is None or spec.concurrency.on_conflict is not OnConflict.SIGNAL:
+        return False
+    return any(trigger.event and not trigger.timed and fits(trigger.event, event) for trigger in spec.triggers)
 
 
 def _meaningless(place: Place) -> Iterator[Problem]:

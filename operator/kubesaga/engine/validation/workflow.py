@@ -95,11 +95,13 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
     found: list[Problem] = []
     works = {"workflowRef": spec.workflow_ref, "workflowSpec": spec.workflow_spec, "replayOf": spec.replay_of}
     given = [name for name, value in works.items() if value is not None]
-    if not given:
+    if spec.deliver:
+        found += _delivery(spec, path)
+    elif not given:
         found.append(Problem(path, "names nothing to run; give workflowRef, or a workflowSpec, or replayOf"))
     elif len(given) > 1:
         found.append(Problem(path, f"has {' and '.join(given)}; keep one"))
-    elif spec.replay_of is not None:
+    elif spec.replay_of is not None and not spec.deliver:
         found += [
             Problem(field_path(path, name), "a replay has that of the run that it repeats; remove it")
             for name, value in (("inputs", spec.inputs), ("event", spec.event))
@@ -124,6 +126,7 @@ def problems_of_run(spec: WorkflowRunSpec, path: str = "spec") -> list[Problem]:
             if isinstance(limits, dict) and name in limits
         ]
         found += guards.problems_in_run(spec.workflow_spec, field_path(path, "workflowSpec"))
+        found += waits.problems_in_run(spec.workflow_spec, field_path(path, "workflowSpec"))
     if is_too_deep(spec.inputs):
         found.append(nesting(field_path(path, "inputs")))
     if spec.event is not None and (fault := _event_fault(spec.event)):
@@ -136,7 +139,7 @@ def warnings_of(
 ) -> list[Problem]:
     """Return what is allowed in a valid spec and probably not meant. `types` are the event types that are known."""
     found = [*warnings.warnings(spec, uses, path, types), *guards.warnings(spec, uses, path)]
-    found += waits.warnings(spec, path)
+    found += [*waits.warnings(spec, path, types), *limits.warnings(spec, path)]
     return sorted(found, key=_place(path))
 
 
@@ -231,6 +234,22 @@ def _variables(spec: WorkflowSpec, path: str) -> Iterator[Problem]:
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _delivery(spec: WorkflowRunSpec, path: str) -> Iterator[Problem]:
+    """Yield what is wrong with a run that only gives its event to others."""
+    for name, value in (("workflowSpec", spec.workflow_spec), ("replayOf", spec.replay_of)):
+        if value is not None:
+            told = "with deliver nothing starts; name the Workflow whose live runs get the event in workflowRef, and remove this"
+            yield Problem(field_path(path, name), told)
+    if spec.workflow_ref is None and spec.workflow_spec is None and spec.replay_of is None:
+        yield Problem(field_path(path, "workflowRef"), "is required with deliver: its live runs get the event")
+    if spec.inputs is not None:
+        yield Problem(field_path(path, "inputs"), "with deliver nothing starts that could read them; remove them")
+    if spec.event is None:
+        yield Problem(field_path(path, "event"), "is required with deliver: it is what the live runs get")
+    elif _event_fault(spec.event) is None and not isinstance(json.loads(spec.event).get("type"), str):
+        yield Problem(field_path(path, "event"), "has no type, a string, by which it is known which runs wait for it")
 
 
 def _event_fault(text: str) -> str | None:
