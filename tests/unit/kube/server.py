@@ -191,7 +191,7 @@ class ApiServer:
             cause = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
             return _status(504, "Timeout", f"Too large resource version: {asked}", cause)
         start = int(request.query.get("continue", 0))
-        end = start + int(request.query.get("limit", 1_000_000))
+        end = start + (int(request.query.get("limit", 0)) or 1_000_000)
         found = [obj for key, obj in objects.items() if key[0] == plural and namespace in ("", key[1])]
         found = [obj for obj in found if _selected(obj, request.query.get("labelSelector"))]
         metadata = {"resourceVersion": str(version)} | ({"continue": str(end)} if end < len(found) else {})
