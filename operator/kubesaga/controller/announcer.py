@@ -62,6 +62,12 @@ def _count(metrics: Metrics, run: Run, decision: Decision, before: Snapshot) -> 
     for step, now in _deeds_that_ended(before, status):
         reason = str(now.error.reason) if now.error else ""
         metrics.activities_ended.labels(workflow, str(step.deed), str(step.kind), str(now.phase), reason).inc()
+    if status.finished and decision.notes:
+        for each in status.recipients or ():
+            answer = str(each.answer or "None")
+            metrics.events_offered.labels(run.key.namespace, workflow, answer).inc()
+    if run.spec.deliver:
+        return
     if status.phase is not None and status.finished and decision.notes:
         metrics.runs_finished.labels(run.key.namespace, workflow, str(status.phase)).inc()
         if status.start_time is not None and status.completion_time is not None:

@@ -47,6 +47,10 @@ class Metrics:
             "kubesaga_schedule_ticks", "Ticks of schedules: started a run, were left out, or could not have one.", ["result"],
             registry=registry,
         )  # fmt: skip
+        self.events_offered = Counter(
+            "kubesaga_events_offered", "Live runs that an event was offered to, by what they made of it.",
+            ["namespace", "workflow", "answer"], registry=registry,
+        )  # fmt: skip
         self.attempts_started = Counter(
             "kubesaga_attempts_started", "Attempts that were started.", ["workflow", "kind"], registry=registry
         )

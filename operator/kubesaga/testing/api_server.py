@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubesaga.api.fields import format_time
-from kubesaga.api.names import API_VERSION
+from kubesaga.api.names import API_VERSION, FINISHED_LABEL
 from kubesaga.engine.attempt import RunKey
-from kubesaga.kube.client import Object
+from kubesaga.kube.client import Listing, Object, Selection
 from kubesaga.kube.errors import Conflict, NotFound
 from kubesaga.kube.resources import Resource
 from kubesaga.testing.clock import FakeClock
@@ -59,6 +59,22 @@ class FakeApiServer:
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:  # noqa: ARG002 - see KubeClient
         """Return a run as it is now."""
         return self._now(RunKey(namespace=namespace, name=name))
+
+    async def list(
+        self,
+        resource: Resource,
+        selection: Selection,
+        *,
+        resource_version: str,
+        limit: int,
+        metadata_only: bool,  # noqa: ARG002 - see KubeClient
+    ) -> Listing:
+        """Return the runs that are not done with, as they are now."""
+        items = [
+            _copy(body) for body in self.objects.values() if FINISHED_LABEL not in body["metadata"].get("labels", {})
+        ]
+        newest = max([int(resource_version), *(int(item["metadata"]["resourceVersion"]) for item in items)])
+        return Listing(items=items, resource_version=str(newest))
 
     async def merge_patch(
         self,

@@ -23,6 +23,7 @@ from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.guards import Guards
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
+from kubesaga.controller.listeners import Listeners
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import Loader, run_of
 from kubesaga.controller.mailbox import Mailbox
@@ -269,6 +270,7 @@ class World:
         loader = Loader(
             self.records, definitions, executors, mailbox, namespace_ending=_never, worker=f"life-{self._lives}",
             limits=Limits(stop_timeout=timedelta(minutes=2), max_interruptions=100),
+            summon=Listeners(self.api, self.records, definitions).of,  # type: ignore[arg-type]  # it has what they call
         )  # fmt: skip
         reconciler = {Broken.EARLY: EarlyReconciler, Broken.RELEASE: ReleasingReconciler}.get(self.broken, Reconciler)
         self.reconciler = reconciler(
