@@ -56,7 +56,16 @@ def revision_name(owner_name: str, spec: Mapping[str, Any]) -> str:
 
     At most 63 characters; a name for a ControllerRevision if the owner's is one.
     """
-    return f"{owner_name[: _NAME_LIMIT - _HASH_LENGTH - 1].rstrip('-.')}-{content_hash(spec)}"
+    return f"{_shown(owner_name)}-{content_hash(spec)}"
+
+
+def may_be_revision_of(revision: str, owner_name: str) -> bool:
+    """Tell whether a revision's name is one of an owner's, or of another one's whose long name begins alike."""
+    return revision[: -_HASH_LENGTH - 1] == _shown(owner_name)
+
+
+def _shown(owner_name: str) -> str:
+    return owner_name[: _NAME_LIMIT - _HASH_LENGTH - 1].rstrip("-.")
 
 
 def content_hash(value: Any) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubesaga events`: what would this event start, and why not?"""
+"""`kubesaga events`: what would this event start, and why not; and who waits for it?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from kubesaga.cli.awaiting import Given
     from kubesaga.cli.documents import Manifest
     from kubesaga.cli.trying import Tried
 
@@ -25,7 +26,7 @@ def events() -> None:
     """Events and the triggers of Workflows, without a cluster."""
 
 
-@events.command(short_help="Tell which triggers of a Workflow an event matches, and why.")
+@events.command(short_help="Tell which triggers of a Workflow an event matches, and which of its runs wait for it.")
 @click.argument("workflow", type=click.Path(allow_dash=True), metavar="WORKFLOW")
 @click.option(
     "--event", required=True, type=click.Path(allow_dash=True), metavar="FILE", help="The CloudEvent, as YAML or JSON."
@@ -48,9 +49,11 @@ def test(
       kubesaga events test workflow.yaml --event created.json
 
     For each trigger: every condition with its answer, and where it matches the inputs and the name of the run that the
-    event would start. Nothing is started, and no cluster is needed.
+    event would start. For each activity that waits for an event: whether this one is of its type; whether it is for a
+    run (waitFor.when) takes a run to be asked of. Nothing is started, and no cluster is needed.
 
-    Exit status: 0 a trigger matches; 1 none does; 2 the Workflow or the event cannot be used.
+    Exit status: 0 a trigger matches, or the event is given to live runs; 1 neither; 2 the Workflow or the event cannot
+    be used.
     """
     from kubesaga.cel.pool import CelPool
     from kubesaga.cli.plan import Refused
@@ -63,13 +66,14 @@ def test(
         with CelPool(size=1) as evaluator:
             manifest, spec, known = workflow_in(workflow, name, evaluator)
             what = event_in(event, known, evaluator)
-            rows = tried(manifest, spec, what, evaluator, uid=uid, source=source, now=SystemClock().now())
+            rows, given = tried(manifest, spec, what, evaluator, uid=uid, source=source, now=SystemClock().now())
     except EvaluatorUnavailable as error:
         raise Refused([str(error)]) from None
     if output == "json":
         shown = {
             "workflow": manifest.name, "event": {"type": what.type, "source": what.source, "id": what.id},
             "suspended": bool(spec.suspend), "warnings": what.warnings, "triggers": [row.wire() for row in rows],
+            "waits": [wait.wire() for wait in given.waits], "messenger": given.messenger,
         }  # fmt: skip
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
@@ -78,10 +82,11 @@ def test(
         for line in (
             *_told(what.warnings, terminal),
             *_lines(rows, terminal),
-            *_end(manifest, rows, bool(spec.suspend)),
+            *_waits(given, what.type, terminal),
+            *_end(manifest, rows, given, bool(spec.suspend)),
         ):
             click.echo(line, color=True)
-    ctx.exit(0 if any(row.matches for row in rows) else 1)
+    ctx.exit(0 if given.messenger is not None or any(row.matches for row in rows) else 1)
 
 
 def _told(warnings: Sequence[str], terminal: Any) -> Iterator[str]:
@@ -103,8 +108,21 @@ def _lines(rows: Sequence[Tried], terminal: Any) -> Iterator[str]:
             yield from (f"  {'inputs' if number == 0 else '':8}{line}" for number, line in enumerate(text))
 
 
-def _end(manifest: Manifest, rows: Sequence[Tried], suspended: bool) -> Iterator[str]:
+def _waits(given: Given, type_: str, terminal: Any) -> Iterator[str]:
+    for wait in given.waits:
+        yield ""
+        yield f"{terminal.symbol(wait.symbol)} {terminal.styled(wait.activity, 'cyan')}  {wait.word}"
+        yield from (f"  {terminal.symbol(phase)} {sentence}" for phase, sentence in wait.reasons(type_))
+
+
+def _end(manifest: Manifest, rows: Sequence[Tried], given: Given, suspended: bool) -> Iterator[str]:
     yield ""
+    yield from _started(manifest, rows, suspended)
+    if given.messenger is not None:
+        yield f"the live runs that wait for it get it from {given.messenger}"
+
+
+def _started(manifest: Manifest, rows: Sequence[Tried], suspended: bool) -> Iterator[str]:
     matching = sum(row.matches for row in rows)
     if not rows:
         yield f"Workflow {manifest.name} has no triggers"

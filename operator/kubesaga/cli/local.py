@@ -21,12 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from kubesaga.api.deed import ActivityPhase
 from kubesaga.api.names import FINISHED_LABEL
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import RunPhase
 from kubesaga.api.workflow import WorkflowSpec
-from kubesaga.cli.given_signals import GivenSignals
+from kubesaga.cli.given_signals import GivenSignals, unanswered
 from kubesaga.cli.progress import Progress
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
@@ -176,7 +175,7 @@ class LocalWorld:
     def _changed(self, _: RunKey, body: dict[str, Any]) -> None:
         status = body.get("status") or {}
         self._progress.update(status, self._clock.now())
-        if (told := _wanting(status)) and not self.undecided:
+        if (told := _wanting(status, self._plan.spec)) and not self.undecided:
             self.undecided = True
             # Later: this is in the middle of a write.
             asyncio.get_running_loop().call_soon(self._shut_down, "Terminate", told)
@@ -283,8 +282,8 @@ async def _never(_: str) -> bool:
     return False
 
 
-def _wanting(status: Mapping[str, Any]) -> str | None:
-    """Return what is told of a run that only a WorkflowAction could take on; None where it goes on by itself."""
+def _wanting(status: Mapping[str, Any], spec: WorkflowSpec) -> str | None:
+    """Return what is told of a run that only a WorkflowAction, or an event, could take on; None where it goes on by itself."""
     undone = next((known for known in status.get("conditions") or () if known["type"] == "Compensated"), None)
     if status.get("phase") == RunPhase.COMPENSATION_FAILED:
         why = undone["message"].partition(" Not undone: ")[2] if undone else ""
@@ -292,20 +291,7 @@ def _wanting(status: Mapping[str, Any]) -> str | None:
     if undone is not None and undone["reason"] == Reason.AWAITING_DECISION:
         told = "undoing waits to be approved (compensation.mode: Manual)"
         return f"{told}; in a cluster a WorkflowAction would answer, here the run ends with nothing undone"
-    return _unanswered(status)
-
-
-def _unanswered(status: Mapping[str, Any]) -> str | None:
-    """Return what is told where everything that is under way waits for a Signal, without end."""
-    known = status.get("activities") or {}
-    live = [name for name, activity in known.items() if ActivityPhase(activity["phase"]).under_way]
-    endless = [
-        name for name in live if known[name].get("reason") == Reason.AWAITING_SIGNAL and "until" not in known[name]
-    ]
-    if status.get("phase") != RunPhase.WAITING or not live or live != endless:
-        return None
-    given = " ".join(f"--signal {name}=VALUE" for name in endless)
-    return f"{', '.join(endless)}: waits for a Signal, which nobody can send here; give it from the start: {given}"
+    return unanswered(status, spec)
 
 
 def _handed_on(environ: Mapping[str, str], names: Collection[str] = _HANDED_ON) -> dict[str, str]:

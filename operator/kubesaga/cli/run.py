@@ -49,7 +49,7 @@ Json = dict[str, Any]
     "signals",
     multiple=True,
     metavar="ACTIVITY[=VALUE]",
-    help="Have a Signal ready for an activity that waits for one; VALUE is JSON. May be repeated.",
+    help="Have a Signal ready for an activity that waits for one, or for an event; VALUE is JSON. May be repeated.",
 )
 @click.option("--workflow", metavar="NAME", help="Which Workflow to run, where there are several.")
 @click.option("--name", metavar="NAME", help="Name of the run; where there are several WorkflowRuns, which one.")
@@ -100,7 +100,7 @@ def run(
 
     Exit status: 0 Succeeded; 1 Failed; 2 nothing was started, because something is wrong with what was given;
     3 Terminated; 4 Compensated; 5 Cancelled; 6 ended because undoing failed, or waited to be approved, or an activity waited for a
-    Signal, which takes a cluster; 130 left by a third Ctrl-C.
+    Signal or an event, which takes a cluster; 130 left by a third Ctrl-C.
     """
     from kubesaga.cli.plan import Refused, Wanted
     from kubesaga.errors import KubesagaError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tries the triggers of one Workflow in a file on one event in a file."""
+"""Tries the triggers of one Workflow in a file, and what its runs wait for, on one event in a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 from kubesaga.api.event_types import EventType, find_type
 from kubesaga.api.fields import format_time
 from kubesaga.api.workflow import WorkflowSpec
+from kubesaga.cli.awaiting import Given, given_to, shown_name
 from kubesaga.cli.checking import activities_in, catalogue_of, check_header, check_spec, types_in
 from kubesaga.cli.documents import STDIN, Manifest, read_manifests, read_text
 from kubesaga.cli.plan import DEFAULT_NAMESPACE, Refused
@@ -158,8 +159,8 @@ def tried(
     uid: str | None,
     source: str | None,
     now: datetime,
-) -> list[Tried]:
-    """Return what comes out for each trigger.
+) -> tuple[list[Tried], Given]:
+    """Return what comes out for each trigger, and to whom the event is given.
 
     Without the Workflow's uid, and the WorkflowEventSource that the event comes in by, the end of the run's name is not known.
     """
@@ -168,7 +169,8 @@ def tried(
         namespace=manifest.namespace or DEFAULT_NAMESPACE, name=manifest.name, uid=str(known or "")
     )  # fmt: skip
     sender = f"{source}/{given.event.source}" if known and source else None
-    return [_tried(matcher, origin, given.event, evaluator, now, sender) for matcher in matchers_of(spec)]
+    rows = [_tried(matcher, origin, given.event, evaluator, now, sender) for matcher in matchers_of(spec)]
+    return rows, given_to(manifest, spec, given.event, origin, sender)
 
 
 def _tried(
@@ -178,9 +180,8 @@ def _tried(
     answer = matcher.event(event, evaluator)
     run = None
     if isinstance(answer, Match):
-        run = str(run_of_event(origin, trigger, event, answer.inputs, sender=sender)["metadata"]["name"])
-        if sender is None:
-            run = f"{run.rpartition('-')[0]}-…  (how it ends depends on the cluster: --uid, --source)"
+        name = str(run_of_event(origin, trigger, event, answer.inputs, sender=sender)["metadata"]["name"])
+        run = shown_name(name, known=sender is not None)
     next_ = trigger_schedule(trigger).next_after(now) if trigger.timed else None
     return Tried(name=trigger.name, answer=answer, run=run, next_tick=next_)
 

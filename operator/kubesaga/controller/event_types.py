@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which event types the WorkflowEventSources of a namespace register, and which Workflows wait for types of theirs."""
+"""Which event types the WorkflowEventSources of a namespace register, and which Workflows have triggers, or waits, for types of theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kubesaga.api.event_types import CATALOGUE, EventType, known_types
 from kubesaga.api.parsing import parse_event_source_spec
-from kubesaga.api.triggers import Trigger
+from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.controller.reading import FreshReads
 from kubesaga.engine.attempt import RunKey
-from kubesaga.engine.validation.triggers import unknown_events
-from kubesaga.errors import InvalidSpec
+from kubesaga.engine.validation import triggers, waits
+from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES
 
@@ -26,9 +26,9 @@ class EventTypes:
         self._users: set[RunKey] = set()
         self._seen: dict[RunKey, list[dict[str, Any]]] = {}
 
-    async def known(self, workflow: RunKey, triggers: Sequence[Trigger]) -> Mapping[str, EventType]:
-        """Return the event types that are known to a Workflow with these triggers. Raises ApiError."""
-        if next(unknown_events(triggers), None) is None:
+    async def known(self, workflow: RunKey, spec: WorkflowSpec) -> Mapping[str, EventType]:
+        """Return the event types that are known to a Workflow. Raises ApiError."""
+        if next(unknown_events(spec), None) is None:
             self._users.discard(workflow)
             return CATALOGUE
         self._users.add(workflow)  # before the read: what changes from then on is told
@@ -51,6 +51,12 @@ class EventTypes:
     async def _registered(self, namespace: str) -> list[EventType]:
         listing = await self._client.list(WORKFLOW_EVENT_SOURCES, Selection(namespace=namespace))
         return [known for body in listing.items for known in _types_of(body)]
+
+
+def unknown_events(spec: WorkflowSpec, known: Mapping[str, EventType] = CATALOGUE) -> Iterator[Problem]:
+    """Yield the triggers and the waits of a Workflow that are for event types which nobody has registered."""
+    yield from triggers.unknown_events(spec.triggers, known=known)
+    yield from waits.unknown_events(spec, known=known)
 
 
 def _types_of(body: dict[str, Any] | None) -> Sequence[EventType]:

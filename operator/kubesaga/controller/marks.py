@@ -20,8 +20,9 @@ from kubesaga.api.names import (
     WORKFLOW_LABEL,
     label_value,
 )
+from kubesaga.api.reasons import Reason
 from kubesaga.api.run import RunPhase
-from kubesaga.api.triggers import DEDUPE_ANNOTATION
+from kubesaga.api.triggers import DEDUPE_ANNOTATION, DEDUPE_WINDOW, DELIVERS, MESSENGER_LABEL
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.retention import Finished, ttl_of
 from kubesaga.engine.snapshot import Run
@@ -32,7 +33,11 @@ Metadata = dict[str, Any]
 
 def begun_labels(run: Run) -> dict[str, str]:
     """Return the labels of a run that begins; they are written before the status that names the revision."""
-    labels = {WORKFLOW_LABEL: label_value(run.workflow), REVISION_LABEL: run.status.workflow_revision or ""}
+    labels = {
+        WORKFLOW_LABEL: label_value(run.workflow),
+        REVISION_LABEL: run.status.workflow_revision or "",
+        MESSENGER_LABEL: DELIVERS if run.spec.deliver else "",
+    }
     return {name: value for name, value in labels.items() if value}
 
 
@@ -43,12 +48,20 @@ def finished_marks(run: Run) -> Metadata:
     if run.spec.workflow_spec is not None and ttl_of(run.spec.workflow_spec) is not None:
         annotations[TTL_ANNOTATION] = run.spec.workflow_spec["ttlAfterFinished"]
     labels = {**begun_labels(run), PHASE_LABEL: str(status.phase), FINISHED_LABEL: "true"}
+    if run.spec.deliver:
+        labels[MESSENGER_LABEL] = str(status.reason)
     return {"labels": labels, "annotations": annotations}
 
 
 def bears(metadata: Metadata, marks: Metadata) -> bool:
-    """Tell whether an object's metadata hold these labels and annotations."""
-    return all((metadata.get(part) or {}).items() >= marks[part].items() for part in marks)
+    """Tell whether an object's metadata hold these labels and annotations, and do not call a run a messenger that is none."""
+    forged = MESSENGER_LABEL in (metadata.get("labels") or {}) and MESSENGER_LABEL not in marks["labels"]
+    return not forged and all((metadata.get(part) or {}).items() >= marks[part].items() for part in marks)
+
+
+def mended(marks: Metadata) -> Metadata:
+    """Return the patch of a finished run's metadata that gives it its marks, and takes off what it should not bear."""
+    return {**marks, "labels": {MESSENGER_LABEL: None, **marks["labels"]}}
 
 
 def finished_of(metadata: Metadata) -> Finished | None:
@@ -66,10 +79,23 @@ def finished_of(metadata: Metadata) -> Finished | None:
             workflow=labels.get(WORKFLOW_LABEL, ""),
             revision=labels.get(REVISION_LABEL, ""),
             ttl=parse_duration(ttl) if ttl else None,
-            needed_until=_needed_until(metadata, annotations.get(DEDUPE_ANNOTATION)),
+            needed_until=_needed_until(
+                metadata, _window(labels.get(MESSENGER_LABEL), annotations.get(DEDUPE_ANNOTATION))
+            ),
+            messenger=MESSENGER_LABEL in labels,
         )
     except (KeyError, ValueError):
         return None
+
+
+def _window(messenger: str | None, given: str | None) -> str | None:
+    """Return how long a run stays from its creation: a messenger that somebody made by hand a day, for him to read.
+
+    One that nobody took the event from need not keep a second one away.
+    """
+    if messenger is None or given is None:
+        return given if messenger is None else DEDUPE_WINDOW
+    return None if messenger == Reason.NOT_AWAITED else given
 
 
 def _needed_until(metadata: Metadata, window: str | None) -> datetime | None:

@@ -35,11 +35,12 @@ from kubesaga.api.names import (
     WORKFLOW_LABEL,
     label_value,
 )
+from kubesaga.api.triggers import MESSENGER_LABEL
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import run_of
-from kubesaga.controller.marks import bears, finished_marks, finished_of
+from kubesaga.controller.marks import bears, finished_marks, finished_of, mended
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.retention import FOR_EVER, Finished, Revision, Terms, Why, due, is_over, surplus, terms_of
 from kubesaga.engine.snapshot import Run
@@ -182,7 +183,7 @@ class Retention:
                     stored.finished[namespace, run.workflow].append(run)
             elif not claimed:
                 stored.new.append(RunKey(namespace=namespace, name=metadata["name"]))
-            elif REVISION_LABEL not in labels:
+            elif REVISION_LABEL not in labels and MESSENGER_LABEL not in labels:
                 stored.unsure.add(namespace)
 
     async def _list_revisions(self) -> list[Revision]:
@@ -217,9 +218,13 @@ class Retention:
 
     async def _last_terms(self, namespace: str, runs: Sequence[Finished]) -> Terms:
         """Return the terms of a Workflow that is gone: those that its last run worked from."""
-        last = max(runs, key=lambda run: (run.completed, run.key))
+        last = max(
+            (run for run in runs if not run.messenger), key=lambda run: (run.completed, run.key), default=None
+        )  # fmt: skip
+        if last is None or not last.revision:
+            return FOR_EVER
         try:
-            return terms_of(await self._revisions.read(namespace, last.revision)) if last.revision else FOR_EVER
+            return terms_of(await self._revisions.read(namespace, last.revision))
         except KubesagaError:
             return FOR_EVER
 
@@ -236,7 +241,8 @@ class Retention:
         except (Conflict, NotFound):
             return
         self._deleted(why)
-        reason = f"ttlAfterFinished is {format_duration(ttl)}" if why is Why.TTL and ttl else "there are newer ones"
+        reason = "there are newer ones" if why is Why.HISTORY else "it has given its event to live runs"
+        reason = f"ttlAfterFinished is {format_duration(ttl)}" if why is Why.TTL and ttl else reason
         _log.info(
             "%s is deleted: it finished at %s, and %s", run.key, format_time(run.completed), reason,
             extra={"workflow_id": run.uid, "run": run.key.name, "namespace": run.key.namespace, "reason": str(why)},
@@ -262,7 +268,7 @@ class Retention:
             marks = finished_marks(run)
             if bears(metadata, marks):
                 return body
-            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], **marks}}
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], **mended(marks)}}
             await self._client.merge_patch(WORKFLOW_RUNS, key.namespace, key.name, patch)
         except (Conflict, NotFound):
             pass

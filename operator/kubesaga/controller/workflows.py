@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells in a Workflow's status whether it is valid, and keeps the revision that new runs will work from."""
+"""Tells in a Workflow's status whether it is valid, and which events its runs wait for; keeps the revision that new runs will work from."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kubesaga.api.conditions import Truth, with_condition
 from kubesaga.api.event_types import CATALOGUE, EventType
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
+from kubesaga.controller.awaited_events import AwaitedEvents, awaited_in
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.event_types import EventTypes
+from kubesaga.controller.event_types import EventTypes, unknown_events
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.uses import NOTHING, Uses
-from kubesaga.engine.validation.triggers import unknown_events
 from kubesaga.engine.validation.workflow import warnings_of
 from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube import errors
@@ -33,7 +33,7 @@ EVENT_KNOWN: Final = "EventKnown"
 SCHEDULE_STOPPED: Final = "ScheduleStopped"
 """Where they do not apply, they are not there."""
 
-_OWN: Final = ("observedGeneration", "currentRevision", "conditions")
+_OWN: Final = ("observedGeneration", "currentRevision", "conditions", "awaitedEvents")
 """What of the status is ours; the rest is of others."""
 
 _AGAIN: Final = timedelta(seconds=60)
@@ -46,10 +46,12 @@ class WorkflowReconciler:
     """Takes one Workflow at a time. Its status is written only when it changes."""
 
     def __init__(
-        self, client: KubeClient, definitions: Definitions, limits: LiveLimits, types: EventTypes, clock: Clock
-    ) -> None:
+        self, client: KubeClient, definitions: Definitions, limits: LiveLimits, types: EventTypes,
+        awaited: AwaitedEvents, clock: Clock,
+    ) -> None:  # fmt: skip
         self._client = client
         self._types = types
+        self._awaited = awaited
         self._limits = limits
         self._definitions = definitions
         self._clock = clock
@@ -62,14 +64,15 @@ class WorkflowReconciler:
             self._definitions.users.discard(key)
             self._limits.workflow_gone(key)
             self._types.forget(key)
+            self._awaited.gone(key)
             return None
         if "deletionTimestamp" in body["metadata"]:
             return None
         self._limits.workflow(body)
         old = {name: value for name, value in (body.get("status") or {}).items() if name in _OWN}
-        status = await self._status(body, old)
+        status, spec = await self._status(body, old)
         patch = merge_patch(old, status.wire())
-        again = self._next_look(key, status)
+        again = self._next_look(key, status, spec)
         if not patch:
             return again
         version = body["metadata"]["resourceVersion"]
@@ -82,22 +85,29 @@ class WorkflowReconciler:
             return self._clock.now()
         return again
 
-    def _next_look(self, key: RunKey, status: WorkflowStatus) -> datetime | None:
-        """A Workflow that lacks an Activity is looked at when that comes, and now and then: its namespace may not be watched."""
+    def _next_look(self, key: RunKey, status: WorkflowStatus, spec: WorkflowSpec | None) -> datetime | None:
+        """A Workflow that lacks an Activity is looked at when that comes, and now and then: its namespace may not be watched.
+
+        So is one whose older revisions wait for events: their runs end.
+        """
         lacks = key in self._definitions.users and any(
             one.type == "Stalled" and one.status == "True" for one in status.conditions
         )
-        return self._clock.now() + _AGAIN if lacks else None
+        return self._clock.now() + _AGAIN if lacks else self._awaited.next_look(spec, status.awaited_events or ())
 
-    async def _status(self, body: dict[str, Any], document: dict[str, Any]) -> WorkflowStatus:
+    async def _status(
+        self, body: dict[str, Any], document: dict[str, Any]
+    ) -> tuple[WorkflowStatus, WorkflowSpec | None]:
+        """Return the status that a Workflow is to have, and its spec if that is valid."""
         metadata = body["metadata"]
         old = WorkflowStatus.model_validate(document)
-        revision, events = old.current_revision, None
+        revision, events, current = old.current_revision, None, None
         try:
             definition, revision = await self._definitions.pin(
                 metadata["namespace"], metadata["name"], metadata["name"], body.get("spec") or {}
             )
-            types = await self._types.known(_key_of(metadata), definition.spec.triggers)
+            current = (revision, definition.spec)
+            types = await self._types.known(_key_of(metadata), definition.spec)
             good, reason, message = (
                 True,
                 Reason.VALID,
@@ -109,6 +119,7 @@ class WorkflowReconciler:
             self._types.forget(_key_of(metadata))
             _log.warning("Workflow %s/%s is not valid: %s", metadata["namespace"], metadata["name"], error)
         now, generation = self._clock.now(), metadata.get("generation", 0)
+        awaited = await self._awaited.of(_key_of(metadata), generation, current, old.awaited_events or ())
         conditions = old.conditions
         for type_, truth in (("Ready", good), ("Stalled", not good)):
             conditions = with_condition(
@@ -118,7 +129,11 @@ class WorkflowReconciler:
             conditions = [condition for condition in conditions if condition.type != type_ or verdict is not None]
             if verdict is not None:
                 conditions = with_condition(conditions, type_, *verdict, now=now, generation=generation)
-        return WorkflowStatus(observed_generation=generation, current_revision=revision, conditions=conditions)
+        status = WorkflowStatus(
+            observed_generation=generation, current_revision=revision, conditions=conditions,
+            awaited_events=awaited or None,
+        )  # fmt: skip
+        return status, current[1] if current is not None else None
 
 
 def _key_of(metadata: dict[str, Any]) -> RunKey:
@@ -126,10 +141,10 @@ def _key_of(metadata: dict[str, Any]) -> RunKey:
 
 
 def _events_known(spec: WorkflowSpec, types: Mapping[str, EventType]) -> tuple[Truth, Reason, str] | None:
-    """Return what the condition EventKnown says; None for a Workflow that waits for no events."""
-    if all(trigger.event is None for trigger in spec.triggers):
+    """Return what the condition EventKnown says; None for a Workflow that is about no events."""
+    if all(trigger.event is None for trigger in spec.triggers) and not awaited_in(spec):
         return None
-    unknown = list(unknown_events(spec.triggers, known=types))
+    unknown = list(unknown_events(spec, types))
     if not unknown:
         return "True", Reason.REGISTERED, REASON_TEXT[Reason.REGISTERED]
     return "False", Reason.UNKNOWN_EVENT_TYPE, "; ".join(map(str, unknown))

@@ -22,6 +22,8 @@ class Why(StrEnum):
 
     TTL = "TTLAfterFinished"
     HISTORY = "HistoryLimit"
+    MESSENGER = "Messenger"
+    """It has given its event to live runs, and need not keep another one from doing so any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class Finished:
     """Of a run with a spec of its own: what that says."""
     needed_until: datetime | None = None
     """Until then it stays, whatever else is said: it keeps the event that made it from making another run."""
+    messenger: bool = False
+    """It only gave its event to live runs: what is said of keeping runs is not about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,9 @@ def due(runs: Iterable[Finished], terms: Terms, now: datetime) -> list[tuple[Fin
     going: list[tuple[Finished, Why]] = []
     for run in newest_first:
         limit = terms.successful if run.succeeded else terms.failed
-        if run.needed_until is not None and now < run.needed_until:
+        if run.messenger:
+            going += [(run, Why.MESSENGER)] if run.needed_until is None or now >= run.needed_until else []
+        elif run.needed_until is not None and now < run.needed_until:
             kept[run.succeeded] += 1
         elif is_over(run, terms.ttl, now):
             going.append((run, Why.TTL))

@@ -9,6 +9,7 @@ from typing import Any
 
 from kubesaga.api.triggers import TICK_ANNOTATION
 from kubesaga.controller.activities import Activities, ActivityReconciler
+from kubesaga.controller.awaited_events import AwaitedEvents, Named
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_sources import EventSourceReconciler
@@ -32,15 +33,17 @@ class Authoring:
         activities: Activities,
         evaluator: Evaluator,
         limits: LiveLimits,
+        named: Named,
         clock: Clock,
         on_tick: Callable[[str], None],
     ) -> None:
-        """`on_tick` is told what becomes of each tick of a schedule."""
+        """`named` tells which revisions live runs work from; `on_tick` is told what becomes of each tick of a schedule."""
         self._definitions = definitions
         self._shared = activities.shared
         self._checker = ActivityReconciler(client, activities, evaluator, limits, clock)
         self._types = EventTypes(client)
-        workflows = WorkflowReconciler(client, definitions, limits, self._types, clock)
+        self._awaited = AwaitedEvents(definitions, named, clock)
+        workflows = WorkflowReconciler(client, definitions, limits, self._types, self._awaited, clock)
         self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
         sources = EventSourceReconciler(client, evaluator, clock, self._source_looked_at)
@@ -58,7 +61,12 @@ class Authoring:
         self._ticking.add(key)
 
     def run_changed(self, body: dict[str, Any]) -> None:
-        """Look at the schedule that made a run, once that has finished: it may have failed once too often."""
+        """Look at the schedule that made a run, once that has finished: it may have failed once too often.
+
+        And at the Workflow of a run that works from a revision which was not known to be in use.
+        """
+        if (workflow := self._awaited.run_changed(body)) is not None:
+            self._workflows.add(workflow)
         made_by_a_tick = TICK_ANNOTATION in (body["metadata"].get("annotations") or {})
         name = ((body.get("spec") or {}).get("workflowRef") or {}).get("name")
         if made_by_a_tick and name and (body.get("status") or {}).get("completionTime"):

@@ -102,6 +102,79 @@ def test_the_name_is_the_one_that_the_gateway_gives(tried: Callable[..., Result]
     assert [row["run"] for row in shown["triggers"] if row["answer"] == "Match"] == names != []
 
 
+PAYMENTS: dict[str, Any] = {
+    "apiVersion": "kubesaga.dev/v1alpha1",
+    "kind": "Workflow",
+    "metadata": {"name": "order", "namespace": "support", "uid": "u-1"},
+    "spec": {
+        "description": "d",
+        "inputs": [{"name": "ticket"}],
+        "activities": [
+            {"name": "seen", "waitFor": {"event": "ticket:*", "when": "received.data.ticketId == inputs.ticket"}},
+            {"name": "closed", "waitFor": {"event": "ticket:archived"}},
+            {"name": "told", "waitFor": {}},
+        ],
+    },
+}
+
+
+def waited(kubesaga: Invoke, tmp_path: Path, *words: str, event: Any = EVENT, **spec: Any) -> Result:
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump({**PAYMENTS, "spec": {**PAYMENTS["spec"], **spec}}))
+    (tmp_path / "e.json").write_text(json.dumps(event))
+    return kubesaga("events", "test", "w.yaml", "--event", "e.json", *words)
+
+
+def test_who_waits_for_the_event_is_told(kubesaga: Invoke, tmp_path: Path) -> None:
+    result = waited(kubesaga, tmp_path)
+    assert result.exit_code == 0, result.output
+    lines = [line.lstrip("✓✗↷●+x-* ") for line in result.stdout.splitlines()]
+    assert lines[2:] == [
+        "seen  may get the event",
+        "the event's type is ticket:created, one of ticket:*",
+        "when is asked of each live run, which is not known here: received.data.ticketId == inputs.ticket",
+        "",
+        "closed  waits for another event",
+        "the event's type is ticket:created, not ticket:archived",
+        "",
+        "Workflow order has no triggers",
+        "the live runs that wait for it get it from order-event-…  (how it ends depends on the cluster: --uid, --source)",
+    ]
+
+
+def test_an_event_that_nobody_waits_for_is_given_to_nobody(kubesaga: Invoke, tmp_path: Path) -> None:
+    for type_ in ("account:created", "schedule:daily"):
+        result = waited(kubesaga, tmp_path, event={**EVENT, "type": type_})
+        assert result.exit_code == 1
+        assert result.stdout.endswith("\nWorkflow order has no triggers\n")
+
+
+def test_an_event_that_a_trigger_takes_goes_to_the_run_of_its_key(kubesaga: Invoke, tmp_path: Path) -> None:
+    by_key = {
+        "concurrency": {"key": "${inputs.ticket}", "onConflict": "Signal"},
+        "triggers": [{"name": "t", "event": "ticket:created", "conditions": {"priority": "high"}}],
+    }
+    result = waited(kubesaga, tmp_path, **by_key)
+    assert result.exit_code == 0
+    assert "seen  may get the event, from the run that a trigger makes of it" in result.stdout
+    assert "concurrency.onConflict is Signal: it goes to the live run of the same key alone" in result.stdout
+    assert result.stdout.endswith("\n1 trigger of Workflow order: the event starts 1 run\n")
+    other = waited(kubesaga, tmp_path, event={**EVENT, "data": {"ticketId": "7"}}, **by_key)
+    assert other.exit_code == 1, "it comes as that trigger's run, or not at all"
+    archived = waited(kubesaga, tmp_path, event={**EVENT, "type": "ticket:archived"}, **by_key)
+    assert archived.exit_code == 0, "a type that no trigger takes"
+
+
+def test_who_waits_as_json(kubesaga: Invoke, tmp_path: Path) -> None:
+    shown = json.loads(waited(kubesaga, tmp_path, "-o", "json", "--source", "hooks").stdout)
+    body = {**PAYMENTS, "metadata": {**PAYMENTS["metadata"], "resourceVersion": "1"}}
+    with CelPool(size=1) as evaluator:
+        matches = WorkflowTriggers(evaluator).match(body, EVENT, json.dumps(EVENT), f"hooks/{EVENT['source']}")
+    assert [shown["messenger"]] == [caused.run["metadata"]["name"] for caused in matches.caused]
+    seen, closed = shown["waits"]
+    assert (seen["activity"], seen["event"], seen["fits"], seen["byKey"]) == ("seen", "ticket:*", True, False)
+    assert (closed["activity"], closed["when"], closed["fits"]) == ("closed", None, False)
+
+
 def test_a_type_that_is_not_known_is_warned_of(tried: Callable[..., Result]) -> None:
     result = tried(event={**EVENT, "type": "ticket:craeted"})
     assert "warning: type: ticket:craeted is not a known event type; did you mean ticket:created?" in result.stdout

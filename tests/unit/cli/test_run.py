@@ -21,6 +21,8 @@ import yaml
 from click.testing import Result
 
 import kubesaga as kubesaga_package
+from kubesaga.api.parsing import parse_workflow_spec
+from kubesaga.cli.given_signals import unanswered
 from kubesaga.executors.process_launcher import TERMINATION_LOG
 from kubesaga.executors.process_logs import NoTerminationLog, termination_logs
 
@@ -609,3 +611,22 @@ def test_nothing_is_started_for_a_signal(kubesaga: Invoke, write: Write, given: 
     options = [word for text in given for word in ("--signal", text)]
     result = kubesaga("run", write("w.yaml", WAITS.replace("TIMEOUT", "")), *options)
     assert (result.exit_code, told in result.output) == (2, True), result.output
+
+
+WAITING = {"phase": "Waiting", "reason": "AwaitingSignal"}
+FOR_EVENT = {"phase": "Waiting", "reason": "AwaitingEvent"}
+
+
+@pytest.mark.parametrize(
+    ("activities", "told"),
+    [
+        pytest.param({"paid": FOR_EVENT}, "paid: waits for payment:received, and no event comes here; give it from the start: --signal paid=EVENT", id="an event"),
+        pytest.param({"paid": FOR_EVENT, "told": WAITING}, "paid, told: waits for payment:received, and no event comes here, nor a Signal; give it from the start: --signal paid=EVENT --signal told=VALUE", id="an event and a Signal"),
+        pytest.param({"paid": {**FOR_EVENT, "until": "2026-01-01T00:00:00.000Z"}}, None, id="an event, for a while"),
+        pytest.param({"paid": FOR_EVENT, "told": {"phase": "Running"}}, None, id="an event, while something runs"),
+    ],
+)  # fmt: skip
+def test_what_is_told_where_everything_waits_for(activities: dict[str, Any], told: str | None) -> None:
+    waits = [{"name": "paid", "waitFor": {"event": "payment:received"}}, {"name": "told", "waitFor": {}}]
+    spec = parse_workflow_spec({"activities": waits})
+    assert unanswered({"phase": "Waiting", "activities": activities}, spec) == told

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.kube.server import ApiServer
 
+from kubesaga.controller.awaited_events import AwaitedEvents
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.guards import Guards
@@ -39,7 +40,8 @@ class World:
         self.server, self.types = server, EventTypes(client)
         definitions = Definitions(read, MemoryRevisions(), PathEvaluator())
         limits = LiveLimits(open_ledger(), Guards(None, clock, on_change=lambda _key: None), clock)
-        self.reconciler = WorkflowReconciler(client, definitions, limits, self.types, clock)
+        awaited = AwaitedEvents(definitions, list, clock)
+        self.reconciler = WorkflowReconciler(client, definitions, limits, self.types, awaited, clock)
 
     async def apply(self, *events: str, **spec: Any) -> None:
         triggers = [{"name": f"t{number}", "event": event} for number, event in enumerate(events)]
@@ -104,6 +106,19 @@ async def test_the_condition_names_the_trigger_and_goes_with_it(world: World) ->
     assert (await world.said())["EventKnown"][0] == "True"
     await world.apply()
     assert set(await world.said()) == {"Ready", "Stalled"}
+
+
+@pytest.mark.parametrize(
+    ("event", "known"), [("ticket:updated", "True"), ("desk:answered", "True"), ("desk:asked", "False")]
+)
+async def test_the_event_type_that_an_activity_waits_for_counts_too(world: World, event: str, known: str) -> None:
+    await world.server.put("workfloweventsources", source("desk:answered"))
+    await world.apply(
+        activities=[{"name": "a", "waitFor": {"event": event, "when": "received.data.x", "timeout": "1h"}}]
+    )
+    status, told = (await world.said())["EventKnown"]
+    assert status == known
+    assert told.startswith("spec.activities[0].waitFor.event: desk:asked is not") is (known == "False")
 
 
 async def test_who_waits_for_a_type_is_looked_at_when_sources_change(world: World) -> None:

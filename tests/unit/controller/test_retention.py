@@ -15,14 +15,14 @@ from tests.unit.kube.server import ApiServer, until
 from kubesaga.api.canonical import revision_name
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import FINISHED_LABEL, PHASE_LABEL, REVISION_LABEL, RUN_FINALIZER, WORKFLOW_LABEL
-from kubesaga.api.triggers import DEDUPE_ANNOTATION
+from kubesaga.api.triggers import DEDUPE_ANNOTATION, MESSENGER_LABEL
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader, run_of
 from kubesaga.controller.mailbox import Mailbox
-from kubesaga.controller.marks import finished_marks, finished_of
+from kubesaga.controller.marks import begun_labels, finished_marks, finished_of
 from kubesaga.controller.pins import Pins
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.controller.retention import PER_SECOND, Retention
@@ -569,3 +569,86 @@ async def test_a_run_that_an_event_made_stays_for_its_dedupe_window(shop: Shop) 
     shop.clock.advance(3601)
     await shop.look()
     assert shop.there() == []
+
+
+# --- runs that only gave their event to live ones -------------------------------------------------------------------
+
+MESSENGER = {"workflowRef": {"name": "order"}, "event": '{"type": "a"}', "deliver": True}
+
+
+async def delivered(shop: Shop, name: str, reason: str, *, made_by_hand: bool = False) -> None:
+    """Store a messenger that has just finished."""
+    await shop.finished(name, spec=MESSENGER)
+    body = shop.server.objects["workflowruns", "shop", name]
+    body["status"]["reason"] = reason
+    metadata = {**body["metadata"], **finished_marks(run_of(RunKey(namespace="shop", name=name), body)[0])}
+    if not made_by_hand:
+        metadata["annotations"] |= {DEDUPE_ANNOTATION: "2h"}
+    await shop.server.put("workflowruns", {**body, "metadata": metadata})
+
+
+@pytest.mark.parametrize(("reason", "made_by_hand", "minutes"), [
+    pytest.param("NotAwaited", False, 0, id="no time, where nobody took its event"),
+    pytest.param("Delivered", False, 120, id="its dedupe window, where somebody did"),
+    pytest.param("WorkflowNotFound", False, 120, id="its dedupe window, where it failed"),
+    pytest.param("NotAwaited", True, 1440, id="a day, where somebody made it by hand"),
+    pytest.param("Delivered", True, 1440, id="a day, where somebody made it by hand and somebody took its event"),
+])  # fmt: skip
+async def test_a_messenger_stays_for(shop: Shop, reason: str, made_by_hand: bool, minutes: int) -> None:
+    await shop.workflow(ttlAfterFinished="1m", successfulRunsHistoryLimit=0, failedRunsHistoryLimit=0)
+    await delivered(shop, "told", reason, made_by_hand=made_by_hand)
+    assert shop.server.objects["workflowruns", "shop", "told"]["metadata"]["labels"][MESSENGER_LABEL] == reason
+    if minutes:
+        shop.clock.advance(minutes * 60 - 30)
+        await shop.look()
+        assert shop.there() == ["told"]
+        shop.clock.advance(30)
+    await shop.look()
+    assert (shop.there(), shop.deleted) == ([], [Why.MESSENGER])
+
+
+async def test_messengers_push_out_no_runs_and_live_on_without_a_workflow(shop: Shop) -> None:
+    await shop.finished(
+        "over", revision=await shop.revisions.ensure("shop", "order", {**SPEC, "ttlAfterFinished": "1m"})
+    )
+    shop.clock.advance(1)
+    await delivered(shop, "told", "Delivered")
+    shop.clock.advance(120)
+    await shop.look()
+    assert shop.there() == ["told"], (
+        "the run went by its own revision, though the messenger, which has none, came later"
+    )
+    shop.clock.advance(7200)
+    await shop.look()
+    assert shop.there() == []
+
+
+async def test_a_run_that_is_only_called_a_messenger_is_none(shop: Shop) -> None:
+    await shop.workflow()
+    await shop.finished("run")
+    body = shop.server.objects["workflowruns", "shop", "run"]
+    labels = {**body["metadata"]["labels"], MESSENGER_LABEL: "NotAwaited"}
+    annotations = {**body["metadata"]["annotations"], DEDUPE_ANNOTATION: "1s"}
+    await shop.server.put(
+        "workflowruns", {**body, "metadata": {**body["metadata"], "labels": labels, "annotations": annotations}}
+    )
+    for _ in range(2):
+        await shop.look()
+    assert shop.there() == ["run"]
+    assert MESSENGER_LABEL not in shop.server.objects["workflowruns", "shop", "run"]["metadata"]["labels"]
+
+
+async def test_a_live_messenger_works_from_no_revision_and_keeps_none(shop: Shop) -> None:
+    await shop.workflow(revisionHistoryLimit=0)
+    [old] = await revisions_of(shop, 1)
+    labels = begun_labels(run_of(RunKey(namespace="shop", name="m"), await made(shop, "m"))[0])
+    assert labels == {WORKFLOW_LABEL: "order", MESSENGER_LABEL: "Delivering"}
+    await shop.run("m", MESSENGER, labels=labels, finalizers=[RUN_FINALIZER])
+    await shop.look()
+    assert old not in shop.there("controllerrevisions")
+
+
+async def made(shop: Shop, name: str) -> Object:
+    """Return a messenger that has just been created."""
+    await shop.run(name, MESSENGER)
+    return shop.server.objects["workflowruns", "shop", name]

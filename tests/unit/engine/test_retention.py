@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +47,27 @@ def test_the_runs_that_go_are(terms: Terms, hour: float, going: list[str]) -> No
 def test_runs_that_finished_together_go_in_the_order_of_their_names() -> None:
     twins = [finished(name, 0) for name in "bca"]
     assert told(twins, Terms(successful=1), 1) == ["a HistoryLimit", "b HistoryLimit"]
+
+
+@pytest.mark.parametrize(("hour", "going"), [
+    pytest.param(1, ["unheard Messenger"], id="those that need not keep a second one away"),
+    pytest.param(23.99, ["unheard Messenger"], id="none while they keep a second one away"),
+    pytest.param(24, ["heard Messenger", "unheard Messenger"], id="all whose window is over"),
+])  # fmt: skip
+def test_whatever_is_said_of_runs_the_messengers_that_go_are(hour: float, going: list[str]) -> None:
+    messengers = [
+        replace(finished("heard", 0), messenger=True, needed_until=START + 24 * HOUR),
+        replace(finished("unheard", 1), messenger=True),
+    ]
+    for terms in (FOR_EVER, Terms(successful=0), Terms(ttl=HOUR / 2), Terms(ttl=1_000 * HOUR)):
+        assert told(messengers, terms, hour) == going
+
+
+def test_messengers_count_for_no_limit() -> None:
+    messengers = [
+        replace(finished(f"m-{hour}", 2 + hour), messenger=True, needed_until=START + 99 * HOUR) for hour in (0, 1)
+    ]
+    assert told([*GOOD, *messengers], Terms(successful=3), 4) == []
 
 
 @pytest.mark.parametrize(("spec", "terms"), [

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.fields import format_time
+from kubesaga.controller.awaited_events import AwaitedEvents
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.guards import Guards
@@ -410,7 +411,9 @@ async def test_the_check_of_the_workflow_keeps_the_record(world: World) -> None:
 
     definitions = Definitions(read, MemoryRevisions(), PathEvaluator())
     limits = LiveLimits(open_ledger(), Guards(None, world.clock, on_change=lambda _key: None), world.clock)
-    await WorkflowReconciler(world.client, definitions, limits, EventTypes(world.client), world.clock).process(KEY)
+    awaited = AwaitedEvents(definitions, list, world.clock)
+    types = EventTypes(world.client)
+    await WorkflowReconciler(world.client, definitions, limits, types, awaited, world.clock).process(KEY)
     assert world.status["currentRevision"], "it has written"
     assert world.record()["next"] == world.status["nextScheduleTime"] == "2026-01-01T02:00:00.000Z"
 
