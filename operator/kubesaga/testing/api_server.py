@@ -13,7 +13,7 @@ from typing import Any
 from kubesaga.api.fields import format_time
 from kubesaga.api.names import API_VERSION, FINISHED_LABEL
 from kubesaga.engine.attempt import RunKey
-from kubesaga.kube.client import Listing, Object, Selection
+from kubesaga.kube.client import Listing, Object
 from kubesaga.kube.errors import Conflict, NotFound
 from kubesaga.kube.resources import Resource
 from kubesaga.testing.clock import FakeClock
@@ -60,16 +60,8 @@ class FakeApiServer:
         """Return a run as it is now."""
         return self._now(RunKey(namespace=namespace, name=name))
 
-    async def list(
-        self,
-        resource: Resource,
-        selection: Selection,
-        *,
-        resource_version: str,
-        limit: int,
-        metadata_only: bool,  # noqa: ARG002 - see KubeClient
-    ) -> Listing:
-        """Return the runs that are not done with, as they are now."""
+    async def list(self, *_: object, resource_version: str, **_more: object) -> Listing:
+        """Return the runs that are not done with, as they are now, whatever is selected."""
         items = [
             _copy(body) for body in self.objects.values() if FINISHED_LABEL not in body["metadata"].get("labels", {})
         ]
