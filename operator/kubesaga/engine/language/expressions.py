@@ -8,7 +8,7 @@ expressions. Keys of objects are taken literally. `when` is an expression withou
 
 The language itself is carried out by an `Evaluator`. Only an expression that is a mere path (`inputs.ticket_id`) is
 followed here, because most are and a look into a dictionary is hundreds of times cheaper; values and errors are the
-same either way.
+same either way. Conditions that compare texts are answered here too (`equalities`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
+from kubesaga.engine.language.equalities import holds
 from kubesaga.engine.language.references import MAX_EXPRESSION, closing_brace, scan
 from kubesaga.engine.language.values import JSON, Missing, copy, follow, kind_of, member
 from kubesaga.errors import KubesagaError, Problem
@@ -126,6 +127,8 @@ def render(value: JSON, scope: Mapping[str, JSON], evaluator: Evaluator, path: s
 
 def condition(expression: str, scope: Mapping[str, JSON], evaluator: Evaluator, path: str = "") -> bool:
     """Return whether a bare expression (of `when`, say) holds. Raises ExpressionError, also if it is no boolean."""
+    if (answer := holds(expression, scope)) is not None:
+        return answer
     value = _evaluate_at(expression.strip(), scope, evaluator, path)
     if not isinstance(value, bool):
         raise ExpressionError(expression, f"a condition must be true or false, this is {kind_of(value)}", path)
