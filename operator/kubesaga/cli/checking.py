@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from kubesaga.api.event_types import CATALOGUE, EventType, known_types
+from kubesaga.api.event_types import CATALOGUE, EventType, fits, known_types
 from kubesaga.api.fields import ObjectName
 from kubesaga.api.parsing import (
     field_path,
@@ -222,8 +223,25 @@ def _check_run(manifest: Manifest, manifests: Sequence[Manifest], checker: Evalu
         checked.findings += findings
     elif spec is not None and spec.workflow_ref is not None:
         workflow = _workflow_of(manifest, spec.workflow_ref.name, manifests, checked)
-    if spec is not None and workflow is not None:
+    if spec is not None and workflow is not None and spec.deliver:
+        checked.findings += _check_delivery(manifest, spec, workflow)
+    elif spec is not None and workflow is not None:
         checked.findings += [manifest.finding(problem) for problem in input_problems(workflow, spec.inputs or {})]
+
+
+def _check_delivery(manifest: Manifest, spec: WorkflowRunSpec, workflow: WorkflowSpec) -> list[Finding]:
+    """Return what is odd about a run that gives its event to live runs of a Workflow."""
+    try:
+        type_ = str(json.loads(spec.event or "")["type"])
+    except (ValueError, LookupError, TypeError):
+        return []  # which problems_of_run says
+    waits = [each.wait_for.event for each in (*workflow.activities, *workflow.finally_) if each.wait_for is not None]
+    if any(event is not None and fits(event, type_) for event in waits):
+        return []
+    told = (
+        f"no activity of the Workflow waits for events of type {type_}, so only runs of its older revisions can take it"
+    )
+    return [manifest.finding(Problem("spec.event", told), warning=True)]
 
 
 def _workflow_of(run: Manifest, name: str, manifests: Sequence[Manifest], checked: Checked) -> WorkflowSpec | None:

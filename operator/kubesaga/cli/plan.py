@@ -152,7 +152,8 @@ def _manifests(files: Sequence[str]) -> list[Manifest]:
 def _choose(manifests: Sequence[Manifest], wanted: Wanted) -> _Chosen:
     """Return the one Workflow of the files: the one that was asked for, that a run names, or that is there alone."""
     workflows = [manifest for manifest in manifests if manifest.kind == "Workflow"]
-    runs = [manifest for manifest in manifests if manifest.kind == "WorkflowRun"]
+    # One that only gives its event to live runs is not meant: there are none here.
+    runs = [m for m in manifests if m.kind == "WorkflowRun" and _member(m.value, "spec.deliver") is not True]
     if len(runs) > 1 and wanted.name is not None:
         runs = [run for run in runs if run.name == wanted.name]
     name = wanted.workflow

@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from kubesaga.api.triggers import TICK_ANNOTATION
 from kubesaga.controller.activities import Activities, ActivityReconciler
-from kubesaga.controller.awaited_events import AwaitedEvents, Named
-from kubesaga.controller.clock import Clock
+from kubesaga.controller.awaited_events import AwaitedEvents
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_sources import EventSourceReconciler
 from kubesaga.controller.event_types import EventTypes
+from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.kube.client import KubeClient
+from kubesaga.main.execution import Base
 from kubesaga.triggers.ticker import Ticker
 
 
@@ -28,27 +29,27 @@ class Authoring:
 
     def __init__(
         self,
+        base: Base,
         client: KubeClient,
         definitions: Definitions,
         activities: Activities,
         evaluator: Evaluator,
         limits: LiveLimits,
-        named: Named,
-        clock: Clock,
-        on_tick: Callable[[str], None],
+        records: KubeRecords,
     ) -> None:
-        """`named` tells which revisions live runs work from; `on_tick` is told what becomes of each tick of a schedule."""
+        """`client` is the leader's: it writes nothing any more once the Lease is lost."""
+        clock = base.clock
         self._definitions = definitions
         self._shared = activities.shared
         self._checker = ActivityReconciler(client, activities, evaluator, limits, clock)
         self._types = EventTypes(client)
-        self._awaited = AwaitedEvents(definitions, named, clock)
+        self._awaited = AwaitedEvents(definitions, records.named_revisions, clock)
         workflows = WorkflowReconciler(client, definitions, limits, self._types, self._awaited, clock)
         self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
         sources = EventSourceReconciler(client, evaluator, clock, self._source_looked_at)
         self._sources = Queue(sources.process, clock, workers=2, jitter=random.random)
-        ticker = Ticker(client, evaluator, clock.now, observe=on_tick)
+        ticker = Ticker(client, evaluator, clock.now, observe=base.metrics.on_tick)
         self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
 
     def work(self) -> list[Coroutine[Any, Any, None]]:

@@ -220,10 +220,7 @@ async def _lead(base: Base, elector: Elector) -> None:
             evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        authoring = Authoring(
-            client, definitions, activities, evaluator, admission.limits, records.named_revisions, clock,
-            base.metrics.on_tick,
-        )  # fmt: skip
+        authoring = Authoring(base, client, definitions, activities, evaluator, admission.limits, records)
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),

@@ -232,3 +232,28 @@ def test_an_event_type_is(kubesaga: Invoke, write: Write, text: str, told: str) 
     warned = [line for line in kubesaga("lint", "w.yaml").stdout.splitlines() if "warning" in line]
     assert len(warned) == bool(told)
     assert all(told in line for line in warned)
+
+
+WAITING = (
+    "apiVersion: kubesaga.dev/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  description: d\n"
+    "  inputs: [{name: id, required: true}]\n"
+    "  activities:\n  - {name: a, waitFor: {event: 'ticket:*', when: received.data.id == inputs.id, timeout: 1h}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("type_", "told"),
+    [
+        pytest.param("ticket:created", "", id="nothing, where it waits for the event; no inputs are asked for"),
+        pytest.param("ticket", "w.yaml:13: warning: spec.event: no activity of the Workflow waits for events of type ticket,", id="that nobody waits for it"),
+    ],
+)  # fmt: skip
+def test_of_a_run_that_gives_its_event_to_the_runs_of_a_workflow_is_told(
+    kubesaga: Invoke, write: Write, type_: str, told: str
+) -> None:
+    event = json.dumps(json.dumps({"type": type_}))
+    write("w.yaml", f"{WAITING}---\n{RUN}spec: {{workflowRef: {{name: w}}, deliver: true, event: {event}}}\n")
+    result = kubesaga("lint", "w.yaml")
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.startswith(told)
+    assert bool(result.stdout) is bool(told)

@@ -630,3 +630,11 @@ def test_what_is_told_where_everything_waits_for(activities: dict[str, Any], tol
     waits = [{"name": "paid", "waitFor": {"event": "payment:received"}}, {"name": "told", "waitFor": {}}]
     spec = parse_workflow_spec({"activities": waits})
     assert unanswered({"phase": "Waiting", "activities": activities}, spec) == told
+
+
+def test_a_run_that_only_gives_its_event_to_live_ones_is_not_the_one_to_run(kubesaga: Invoke, write: Write) -> None:
+    deliver = "---\n" + RUN + "spec: {workflowRef: {name: w}, deliver: true, event: '{}'}\n"
+    result = kubesaga(
+        "run", write("w.yaml", ECHO + deliver + "---\n" + RUN + "spec: {workflowRef: {name: w}}\n"), "-o", "json"
+    )
+    assert "there are 2 of kind" not in result.output

@@ -41,3 +41,24 @@ def test_its_source_takes_it(file: Path) -> None:
     [source] = sources(file.parent)
     type_ = json.loads(file.read_text())["type"]
     assert [known.type for known in source.event_types or () if fits(known.type, type_)]
+
+
+@pytest.mark.parametrize(("workflow", "event", "matches", "waits", "given"), [
+    pytest.param("ticket-reply", "ticket-created", ["created"], [], False, id="a ticket starts what waits for a reply"),
+    pytest.param("ticket-reply", "comment-updated", [], ["reply"], True, id="a comment is given to what waits for it"),
+    pytest.param("ticket-thread", "comment-updated", ["commented"], ["second"], False, id="a comment is given by the key, and starts a run where there is none"),
+    pytest.param("ticket-thread", "ticket-created", [], [], False, id="a ticket is nothing to a thread"),
+])  # fmt: skip
+def test_of_the_replies(workflow: str, event: str, matches: list[str], waits: list[str], given: bool) -> None:
+    folder = EXAMPLES / "replies"
+    words = ["--workflow", workflow, "--event", str(folder / f"{event}.json"), "-o", "json"]
+    result = CliRunner().invoke(main, ["events", "test", str(folder / "workflow.yaml"), *words], catch_exceptions=False)
+    told = json.loads(result.stdout)
+    assert [row["name"] for row in told["triggers"] if row["answer"] == "Match"] == matches
+    assert [row["activity"] for row in told["waits"] if row["fits"]] == waits
+    assert (told["messenger"] is not None) is given
+
+
+def test_the_reply_by_hand_is_the_comment() -> None:
+    run = yaml.safe_load((EXAMPLES / "replies" / "reply.yaml").read_text())
+    assert json.loads(run["spec"]["event"]) == json.loads((EXAMPLES / "replies" / "comment-updated.json").read_text())
