@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 from tests.cluster.cluster import Cluster, Operator, document
+from tests.cluster.event_gateway import Gateway
+from tests.cluster.test_events import BEARER
+from tests.cluster.test_gateway import SECRET, STRUCTURED, set_secret
+from tests.cluster.waiting import wait_for
 
 COMMENTED = "ticket:comment:updated"
 ASKING = {
@@ -25,6 +29,7 @@ KEYED = {
         {"name": "reply", "waitFor": {"event": COMMENTED, "timeout": "10m"}},
         {"name": "last", "waitFor": {"timeout": "10m"}},
     ],
+    "triggers": [{"name": "said", "event": COMMENTED, "inputs": {"ticket": "${event.data.ticket}"}}],
 }  # fmt: skip
 
 
@@ -42,8 +47,28 @@ def place(shared_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     """One namespace and one operator, with a Workflow of each sort."""
     with shared_cluster.in_new_namespace() as cluster, Operator(cluster, tmp_path_factory.mktemp("events")) as operator:
         operator.start("cluster_handlers")
-        cluster.apply(document("Workflow", "asking", ASKING), document("Workflow", "keyed", KEYED))
+        set_secret(cluster, SECRET)
+        bearer = {"bearer": {"secretRef": {"name": "desk", "key": "token"}}}
+        cluster.apply(
+            document("WorkflowEventSource", "desk", {"type": "CloudEvents", "auth": bearer}),
+            document("Workflow", "asking", ASKING),
+            document("Workflow", "keyed", KEYED),
+        )
         yield cluster, operator
+
+
+@pytest.fixture(scope="module")
+def gateway(place: tuple[Cluster, Operator], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway that knows the source and the Workflows."""
+    with Gateway(place[0], tmp_path_factory.mktemp("gateway"), "gateway") as gateway:
+        yield gateway
+
+
+def deliver(gateway: Gateway, event: str) -> dict[str, dict[str, Any]]:
+    """Send an event; return the runs that it causes, by their Workflow."""
+    status, answer = gateway.curl(f"/events/{gateway.cluster.namespace}/desk", event, STRUCTURED, BEARER)
+    assert status == 202, answer
+    return {run["workflow"]: run for run in answer["events"][0]["runs"]}
 
 
 def waiting(cluster: Cluster, workflow: str, *names: str, ticket: str) -> None:
@@ -111,3 +136,47 @@ def test_a_run_of_the_same_key_gives_its_event_to_the_live_one_and_the_next_wait
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(document("WorkflowAction", "go", signal)))
     assert cluster.finished("start")["phase"] == "Succeeded"
     cluster.wait_activity("too-much", "reply", phase="Waiting")
+
+
+def test_the_gateway_brings_an_event_to_who_waits_once_however_often_it_is_delivered(
+    place: tuple[Cluster, Operator], gateway: Gateway
+) -> None:
+    cluster, _ = place
+    waiting(cluster, "asking", "asks", ticket="T-5")
+    first, second = (deliver(gateway, comment(50, "T-5", "at last"))["asking"] for _ in range(2))
+    assert (first["name"], first["created"], second["created"]) == (second["name"], True, False)
+    assert (first["trigger"], first["delivers"]) == (None, True)
+    assert cluster.finished("asks")["outputs"] == {"text": "at last"}
+    assert cluster.finished(first["name"])["reason"] == "Delivered"
+
+
+def test_an_event_starts_a_run_and_the_next_one_of_its_key_ends_what_that_waits_for(
+    place: tuple[Cluster, Operator], gateway: Gateway
+) -> None:
+    cluster, _ = place
+    starts = deliver(gateway, comment(60, "T-6"))["keyed"]["name"]
+    cluster.wait_activity(starts, "reply", phase="Waiting")
+    signals = deliver(gateway, comment(61, "T-6", "more"))["keyed"]["name"]
+    assert cluster.finished(signals)["reason"] == "UsedExisting"
+    assert cluster.wait_activity(starts, "reply", phase="Succeeded")["output"]["data"]["text"] == "more"
+
+
+def test_a_run_of_an_older_revision_hears_what_its_workflow_waits_for_no_more(
+    place: tuple[Cluster, Operator], gateway: Gateway
+) -> None:
+    cluster, _ = place
+    old = {"activities": [{"name": "reply", "waitFor": {"event": "old:news", "timeout": "10m"}}]}
+    cluster.apply(document("Workflow", "edited", old))
+    cluster.run("older", "edited")
+    cluster.wait_activity("older", "reply", phase="Waiting")
+    cluster.apply(document("Workflow", "edited", {"activities": [{"name": "nap", "sleep": {"for": "1s"}}]}))
+
+    def is_seen() -> bool:
+        status = (cluster.find("workflows", "edited") or {}).get("status", {})
+        return bool(status.get("observedGeneration") == 2 and status.get("awaitedEvents") == ["old:news"])
+
+    wait_for("the operator to have seen the change", is_seen)
+    event = {"specversion": "1.0", "type": "old:news", "source": "desk", "id": "n-1"}
+    caused = wait_for("the gateway to know of it", lambda: deliver(gateway, json.dumps(event)))
+    assert caused["edited"]["delivers"] is True
+    assert cluster.finished("older")["phase"] == "Succeeded"
