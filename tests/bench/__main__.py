@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import admission, events, failover, latency, memory, pods, report, throughput
+from tests.bench import admission, event_waits, events, failover, latency, memory, pods, report, throughput
 from tests.bench.place import Broken, Place, client_of, new_place
 from tests.bench.pods import POD_CASES, PodCase
 from tests.bench.throughput import CASES, Case
@@ -25,7 +25,7 @@ from tests.cluster.cluster import Cluster, proxied
 from kubesaga.kube.errors import ApiError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECTIONS: Final = ("admission", "throughput", "latency", "pods", "memory", "failover", "events")
+SECTIONS: Final = ("admission", "throughput", "latency", "pods", "memory", "failover", "events", "waits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,9 @@ class Plan:
     event_pairs: int = 5
     idle_events: int = 200
     flood: int = 10_000
+    waiting: tuple[int, ...] = (100, 1_000)
+    waits_ended: tuple[int, int] = (80, 20)
+    """Events at once, and one at a time."""
 
 
 QUICK: Final = Plan(
@@ -59,6 +62,8 @@ QUICK: Final = Plan(
     event_pairs=2,
     idle_events=20,
     flood=1000,
+    waiting=(100,),
+    waits_ended=(40, 10),
 )  # fmt: skip
 
 
@@ -121,7 +126,7 @@ async def _measure(kubeconfig: Path, plan: Plan, pairs: int, sections: tuple[str
         client = await stack.enter_async_context(await client_of(kubeconfig))
         found.add("machine", machine := _machine(shared), _headline(machine))
         # All namespaces go at the end, so that their deletion is no load during a measurement.
-        if set(sections) - {"memory", "failover", "events"}:
+        if set(sections) - {"memory", "failover", "events", "waits"}:
             place = await stack.enter_async_context(new_place(shared, client))
             await place.operator.lead()
             await _on_one_operator(place, plan, pairs, sections, found)
@@ -140,6 +145,12 @@ async def _measure(kubeconfig: Path, plan: Plan, pairs: int, sections: tuple[str
             found.add("failover", [asdict(gap) for gap in gaps], report.failover_text(gaps))
         if "events" in sections:
             await _of_events(await stack.enter_async_context(new_place(shared, client)), plan, found)
+        if "waits" in sections:
+            fifth = await stack.enter_async_context(new_place(shared, client))
+            await fifth.operator.lead()
+            ended = await event_waits.measure(fifth, plan.waiting, *plan.waits_ended)
+            found.add("waits", [asdict(figures) for figures in ended], report.waits_text(ended))
+            fifth.operator.stop()
 
 
 async def _of_events(place: Place, plan: Plan, found: _Figures) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tests.bench.admission import AdmissionResult
+from tests.bench.event_waits import WaitFigures
 from tests.bench.events import EventResult, Flood
 from tests.bench.failover import TIMING, FailoverResult
 from tests.bench.latency import LatencyResult, percentile
@@ -174,6 +175,22 @@ def failover_text(results: Sequence[FailoverResult]) -> str:
         "Failover: from what befell the leader to the first progress, seconds", ["", "median", "max", "samples", "bound"], rows,
         f"Lease: duration {TIMING.duration:g} s, given up after {TIMING.renew_deadline:g} s, looked at each {TIMING.retry_period:g} s.",
         "bound: until another takes it, at most; requests, and then the listings of the new leader, come on top.",
+    )  # fmt: skip
+
+
+def waits_text(results: Sequence[WaitFigures]) -> str:
+    """Return the table of events that end waits."""
+    rows = [
+        [
+            str(result.waiting), _ms(percentile(result.alone, 50)), _ms(percentile(result.alone, 99)), str(len(result.alone)),
+            f"{result.events / result.seconds:.0f}", f"{result.operator:.1f}",
+        ]
+        for result in results
+    ]  # fmt: skip
+    return table(
+        "Events that end waits: from the operator's first look at a messenger until the run has taken its event, ms",
+        ["live runs", "alone p50", "p99", "samples", "at once/s", "operator ms"], rows,
+        "live runs: of the Workflow, each asked for each event. operator ms: processor time for one event, with the end of its run.",
     )  # fmt: skip
 
 

@@ -56,6 +56,10 @@ class KubeRecords:
         """Return the copy in memory, which may be old."""
         return self._bodies.get(key)
 
+    def is_done(self, uid: str) -> bool:
+        """Tell whether a run, by its uid, is finished and tidied up, by us."""
+        return uid in self._tidied
+
     def versions(self) -> Mapping[RunKey, int]:
         """Return the version of each live run in memory."""
         return {key: _version(body) for key, body in self._bodies.items()}

@@ -77,7 +77,9 @@ def _answer(draft: Draft, command: Command) -> Answer:
     ]
     draft.actions = sorted([record, *kept[: _KEPT - 1]], key=lambda old: old.time)
     by = f" by {command.by}" if command.by else ""
-    draft.note("ActionApplied", f"{command.verb}{by}: {told}", activity=meant.activity or "", warning=True)
+    draft.note(
+        "ActionApplied", f"{command.verb}{by}: {told}", activity=meant.activity or "", warning=not command.waiters
+    )
     return Answer(command=command, applied=True, message=told)
 
 
