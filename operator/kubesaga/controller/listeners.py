@@ -34,9 +34,11 @@ class Listeners:
 
     async def of(self, run: Run, summons: Summons) -> tuple[Listener, ...]:
         """Return those that a run's event may be for, oldest first. Raises ApiError."""
-        keys = (
-            [summons.only] if summons.only is not None else list(await self._census.of(run.key.namespace, run.version))
-        )
+        if summons.only is not None:
+            keys = [summons.only]
+        else:
+            listed = await self._census.of(run.key.namespace, run.version)
+            keys = [key for key, uid in listed.items() if not self._records.is_done(uid)]
         found = [await self._listener(key, run.workflow) for key in keys if key != run.key]
         return tuple(
             sorted((each for each in found if each is not None), key=lambda each: (each.created, each.key.name))
