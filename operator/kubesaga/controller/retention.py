@@ -241,7 +241,7 @@ class Retention:
         except (Conflict, NotFound):
             return
         self._deleted(why)
-        reason = "there are newer ones" if why is Why.HISTORY else "it has given its event to live runs"
+        reason = "there are newer ones" if why is Why.HISTORY else "its event has been given to all that waited for it"
         reason = f"ttlAfterFinished is {format_duration(ttl)}" if why is Why.TTL and ttl else reason
         _log.info(
             "%s is deleted: it finished at %s, and %s", run.key, format_time(run.completed), reason,

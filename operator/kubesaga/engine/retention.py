@@ -23,7 +23,7 @@ class Why(StrEnum):
     TTL = "TTLAfterFinished"
     HISTORY = "HistoryLimit"
     MESSENGER = "Messenger"
-    """It has given its event to live runs, and need not keep another one from doing so any more."""
+    """It has given its event to all that waited for it, and need not keep another one from doing so any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from tests.unit.kube.server import ApiServer
 from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.guards import Guards
+from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.engine.attempt import RunKey
@@ -18,6 +19,9 @@ from kubesaga.engine.uses import Used
 from kubesaga.errors import InvalidSpec
 from kubesaga.kube.client import KubeClient
 from kubesaga.main.authoring import Authoring
+from kubesaga.main.execution import Base
+from kubesaga.settings import Settings
+from kubesaga.telemetry.metrics import Metrics
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.testing.unguarded import open_ledger
@@ -127,6 +131,11 @@ async def test_the_catalogue_is_read_afresh_and_what_is_made_of_it_kept(server: 
     assert isinstance((await activities.catalogue("shop")).find("shop", "mail", "shop"), str)
 
 
+def authoring_of(client: KubeClient, definitions: Definitions, activities: Activities, clock: FakeClock) -> Authoring:
+    base = Base(settings=Settings(), clock=clock, metrics=Metrics("test"), client=client, alive={}, ready={})  # type: ignore[arg-type]  # time stands still
+    return Authoring(base, client, definitions, activities, PathEvaluator(), limits_of(clock), KubeRecords(client))
+
+
 @pytest.mark.parametrize(("changed", "queued"), [
     pytest.param("shop", {"shop/order"}, id="of their namespace"),
     pytest.param("common", {"shop/order", "bank/pay"}, id="of the catalogue"),
@@ -140,7 +149,7 @@ async def test_workflows_that_use_activities_are_looked_at_when_one_changes(
 
     activities = Activities(client, PathEvaluator(), shared="common")
     definitions = Definitions(no_workflow, MemoryRevisions(), PathEvaluator(), activities.catalogue)
-    authoring = Authoring(client, definitions, activities, PathEvaluator(), limits_of(clock), clock, lambda _: None)
+    authoring = authoring_of(client, definitions, activities, clock)
     uses, plain = ({"activities": [{"name": "a", **what}]} for what in ({"uses": "mail"}, {"handler": "x"}))
     for namespace, name, document in (("shop", "order", uses), ("bank", "pay", uses), ("shop", "plain", plain)):
         try:
@@ -152,3 +161,23 @@ async def test_workflows_that_use_activities_are_looked_at_when_one_changes(
     assert waiting == queued
     authoring.activity_changed(RunKey(namespace=changed, name="mail"), body(namespace=changed), gone=False)
     assert authoring._activities.depth == 1
+
+
+async def test_a_workflow_is_looked_at_when_a_run_works_from_a_revision_that_is_news(
+    client: KubeClient, clock: FakeClock
+) -> None:
+    async def no_workflow(namespace: str, name: str) -> None:
+        return None
+
+    activities = Activities(client, PathEvaluator(), shared="common")
+    definitions = Definitions(no_workflow, MemoryRevisions(), PathEvaluator(), activities.catalogue)
+    authoring = authoring_of(client, definitions, activities, clock)
+    run: dict[str, Any] = {
+        "metadata": {"namespace": "shop", "name": "r"}, "spec": {"workflowRef": {"name": "order"}},
+        "status": {"workflowRevision": "order-0123456789"},
+    }  # fmt: skip
+    authoring.run_changed({**run, "status": {}})
+    assert authoring._workflows.depth == 0
+    for _ in range(2):
+        authoring.run_changed(run)
+        assert set(authoring._workflows._queued) == {RunKey(namespace="shop", name="order")}
