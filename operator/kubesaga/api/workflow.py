@@ -77,7 +77,7 @@ class Activity(Work, Guarded, _Named):
     sleep: Sleep | None = None
     """Wait until a time has come."""
     wait_for: WaitFor | None = None
-    """Wait for a WorkflowAction Signal."""
+    """Wait for an event, or for a WorkflowAction Signal."""
 
     when: Expression | None = None
     """A CEL condition; where it is false the activity is Skipped, which satisfies those that depend on it."""

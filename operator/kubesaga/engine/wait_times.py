@@ -10,16 +10,8 @@ from typing import Any, Final
 
 from kubesaga.api.fields import parse_duration, parse_time
 
-TIMES: Final = ("for", "until", "timeout")
-"""The fields of a sleep or a waitFor that hold times, and may hold expressions."""
-
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _NOT_A_TIME: Final = "is not a time with its zone as RFC 3339 has it, such as 2026-11-22T10:00:05Z"
-
-
-def times_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a sleep or a waitFor says of time, by field."""
-    return {field: given[field] for field in TIMES if field in given}
 
 
 def fault_of(field: str, value: Any) -> str | None:

@@ -17,7 +17,6 @@ from kubesaga.api.workflow import WorkflowSpec, wait_of
 from kubesaga.engine.language.expressions import ExpressionError, expressions_in
 from kubesaga.engine.scope import BASE_ROOTS, QUEUE_ROOTS, RETRY_ROOTS, SET_ROOTS
 from kubesaga.engine.validation.deeds import Spot, default_path, spots_of
-from kubesaga.engine.wait_times import times_of
 from kubesaga.errors import Problem
 
 MAX_EXPRESSIONS: Final = 5_000
@@ -161,7 +160,7 @@ def templates(work: Work) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         yield ("http", "headers"), work.http.headers
         yield ("http", "body"), work.http.body
     if (wait := wait_of(work)) is not None:
-        for name, value in times_of(wait.wire()).items():
+        for name, value in wait.times.items():
             yield ("sleep" if isinstance(wait, Sleep) else "waitFor", name), value
     yield ("params",), work.params
 

@@ -15,7 +15,7 @@ from kubesaga.api.waits import Sleep, WaitFor
 from kubesaga.api.workflow import Activity, WorkflowSpec
 from kubesaga.engine.validation.graph import Place, places_of
 from kubesaga.engine.validation.triggers import misread, unknown_type
-from kubesaga.engine.wait_times import fault_of, times_of
+from kubesaga.engine.wait_times import fault_of
 from kubesaga.errors import Problem
 
 _ATTEMPTS: Final = {
@@ -94,7 +94,7 @@ def _kind(wait: Sleep | WaitFor) -> str:
 
 
 def _times(wait: Sleep | WaitFor, path: str) -> Iterator[Problem]:
-    for field, value in times_of(wait.wire()).items():
+    for field, value in wait.times.items():
         if "${" not in value and (fault := fault_of(field, value)):
             yield Problem(field_path(path, field), fault)
 
