@@ -61,6 +61,8 @@ class ApiServer:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _stop: int = 0
     watching: int = 0
+    kinds: dict[str, list[Object]] = field(default_factory=dict)
+    """What discovery answers, by apiVersion."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _held: asyncio.Future[web.StreamResponse] | None = None
 
@@ -144,6 +146,9 @@ class ApiServer:
     async def _answer(self, request: web.Request, method: str, body: bytes) -> web.StreamResponse:
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized", "Unauthorized")
+        api_version = re.sub("^/apis?/", "", request.path)
+        if api_version in self.kinds:
+            return _reply(200, {"kind": "APIResourceList", "resources": self.kinds[api_version]}, {})
         match = _PATH.match(request.path)
         if match is None:
             return _status(404, "NotFound", "no such path")
@@ -190,12 +195,27 @@ class ApiServer:
         if asked is not None and int(asked) > version:
             cause = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
             return _status(504, "Timeout", f"Too large resource version: {asked}", cause)
+        if request.query.get("resourceVersionMatch") == "Exact":
+            if int(asked or 0) < self._oldest:
+                return _status(410, "Expired", f"The resourceVersion for the provided list is too old: {asked}")
+            version, objects = int(asked or 0), self._state_at(int(asked or 0))
         start = int(request.query.get("continue", 0))
         end = start + int(request.query.get("limit", 1_000_000))
         found = [obj for key, obj in objects.items() if key[0] == plural and namespace in ("", key[1])]
         found = [obj for obj in found if _selected(obj, request.query.get("labelSelector"))]
         metadata = {"resourceVersion": str(version)} | ({"continue": str(end)} if end < len(found) else {})
         return _reply(200, {"kind": "List", "metadata": metadata, "items": found[start:end]}, {})
+
+    def _state_at(self, version: int) -> dict[tuple[str, str, str], Object]:
+        """Return what there was, as far as watches have been told of it."""
+        found: dict[tuple[str, str, str], Object] = {}
+        for at, type_, plural, obj in self._history:
+            key = (plural, obj["metadata"].get("namespace", ""), obj["metadata"].get("name", ""))
+            if at <= version and type_ in ("ADDED", "MODIFIED"):
+                found[key] = obj
+            elif at <= version and type_ == "DELETED":
+                found.pop(key, None)
+        return found
 
     async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
         position = int(request.query["resourceVersion"])
