@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.controller.object_world import no_objects
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.controller.activities import Activities, ActivityReconciler
@@ -140,7 +141,16 @@ async def test_workflows_that_use_activities_are_looked_at_when_one_changes(
 
     activities = Activities(client, PathEvaluator(), shared="common")
     definitions = Definitions(no_workflow, MemoryRevisions(), PathEvaluator(), activities.catalogue)
-    authoring = Authoring(client, definitions, activities, PathEvaluator(), limits_of(clock), clock, lambda _: None, no_objects(client, clock))
+    authoring = Authoring(
+        client,
+        definitions,
+        activities,
+        PathEvaluator(),
+        limits_of(clock),
+        clock,
+        lambda _: None,
+        no_objects(client, clock),
+    )
     uses, plain = ({"activities": [{"name": "a", **what}]} for what in ({"uses": "mail"}, {"handler": "x"}))
     for namespace, name, document in (("shop", "order", uses), ("bank", "pay", uses), ("shop", "plain", plain)):
         try:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.unit.controller.conftest import no_objects
+from tests.unit.controller.object_world import no_objects
 from tests.unit.kube.server import ApiServer, serving
 
 from kubesaga.cel.pool import CelPool

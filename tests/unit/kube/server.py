@@ -61,6 +61,8 @@ class ApiServer:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _stop: int = 0
     watching: int = 0
+    forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By method and plural: the sentence with which each such request is refused (403)."""
     kinds: dict[str, list[Object]] = field(default_factory=dict)
     """What discovery answers, by apiVersion."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -153,6 +155,8 @@ class ApiServer:
         if match is None:
             return _status(404, "NotFound", "no such path")
         plural, namespace, name = match["plural"], match["namespace"] or "", match["name"]
+        if (method, plural) in self.forbidden:
+            return _status(403, "Forbidden", self.forbidden[method, plural])
         if method == "WATCH":
             return await self._watch(request, plural, namespace)
         if method == "GET" and name is None:
@@ -252,11 +256,13 @@ def _status(code: int, reason: str, message: str, details: Object | None = None)
 
 
 def _selected(obj: Object, selector: str | None) -> bool:
-    if selector is None:
-        return True
-    name, _, value = selector.partition("=")
-    equal = (obj["metadata"].get("labels") or {}).get(name.removesuffix("!")) == value
-    return equal is not name.endswith("!")
+    """Tell whether an object bears labels: `a=b` and `a!=b`, with commas between."""
+    labels = obj["metadata"].get("labels") or {}
+    for part in filter(None, (selector or "").split(",")):
+        name, _, value = part.partition("=")
+        if (labels.get(name.removesuffix("!")) == value) is name.endswith("!"):
+            return False
+    return True
 
 
 def _merged(target: Any, patch: Any) -> Any:
