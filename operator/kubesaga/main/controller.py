@@ -217,10 +217,8 @@ async def _lead(base: Base, elector: Elector) -> None:
             evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        authoring = Authoring(
-            client, definitions, activities, evaluator, admission.limits, clock, base.metrics.on_tick,
-            make_object_watches(base, client, evaluator, poster),
-        )  # fmt: skip
+        authoring = Authoring(client, definitions, activities, evaluator, admission.limits, clock, base.metrics.on_tick,
+                              make_object_watches(base, client, evaluator, poster))  # fmt: skip
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),
