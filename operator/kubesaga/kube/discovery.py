@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,7 @@ class Discovery:
         self._client = client
         self._clock = clock
         self._known: dict[str, tuple[float, Objects]] = {}
+        self._asking = asyncio.Lock()
 
     async def find(self, api_version: str, kind: str) -> Found | None:
         """Return a kind, None if the cluster does not have it. Raises ApiError."""
@@ -45,6 +47,10 @@ class Discovery:
         return None
 
     async def _resources(self, api_version: str) -> Objects:
+        async with self._asking:  # who asks meanwhile is told the same
+            return await self._known_or_asked(api_version)
+
+    async def _known_or_asked(self, api_version: str) -> Objects:
         since, known = self._known.get(api_version, (self._clock() - 2 * _KEPT, []))
         if self._clock() - since < _KEPT:
             return known

@@ -148,19 +148,20 @@ class ApiServer:
     async def _answer(self, request: web.Request, method: str, body: bytes) -> web.StreamResponse:
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized", "Unauthorized")
-        api_version = re.sub("^/apis?/", "", request.path)
-        if api_version in self.kinds:
-            return _reply(200, {"kind": "APIResourceList", "resources": self.kinds[api_version]}, {})
-        match = _PATH.match(request.path)
+        kinds = self.kinds.get(re.sub("^/apis?/", "", request.path))
+        match = None if kinds else _PATH.match(request.path)
         if match is None:
-            return _status(404, "NotFound", "no such path")
+            found = _reply(200, {"kind": "APIResourceList", "resources": kinds}, {})
+            return found if kinds else _status(404, "NotFound", "no such path")
         plural, namespace, name = match["plural"], match["namespace"] or "", match["name"]
         if (method, plural) in self.forbidden:
             return _status(403, "Forbidden", self.forbidden[method, plural])
-        if method == "WATCH":
-            return await self._watch(request, plural, namespace)
-        if method == "GET" and name is None:
-            return self._list(request, plural, namespace)
+        if method == "WATCH" or (method == "GET" and name is None):
+            return (
+                await self._watch(request, plural, namespace)
+                if method == "WATCH"
+                else self._list(request, plural, namespace)
+            )
         if method == "POST":
             return await self._create(plural, namespace, json.loads(body))
         known = self.objects.get((plural, namespace, name))
