@@ -200,15 +200,17 @@ class ApiServer:
         if asked is not None and int(asked) > version:
             cause = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
             return _status(504, "Timeout", f"Too large resource version: {asked}", cause)
-        if request.query.get("resourceVersionMatch") == "Exact":
-            if int(asked or 0) < self._oldest:
-                return _status(410, "Expired", f"The resourceVersion for the provided list is too old: {asked}")
-            version, objects = int(asked or 0), self._state_at(int(asked or 0))
-        start = int(request.query.get("continue", 0))
+        begin, _, moment = request.query.get("continue", "").partition("@")
+        if request.query.get("resourceVersionMatch") == "Exact" or moment:
+            version = int(moment or asked or 0)
+            if version < self._oldest:
+                return _status(410, "Expired", f"The resourceVersion for the provided list is too old: {version}")
+            objects, moment = self._state_at(version), f"@{version}"
+        start = int(begin or 0)
         end = start + int(request.query.get("limit", 1_000_000))
         found = [obj for key, obj in objects.items() if key[0] == plural and namespace in ("", key[1])]
         found = [obj for obj in found if _selected(obj, request.query.get("labelSelector"))]
-        metadata = {"resourceVersion": str(version)} | ({"continue": str(end)} if end < len(found) else {})
+        metadata = {"resourceVersion": str(version)} | ({"continue": f"{end}{moment}"} if end < len(found) else {})
         return _reply(200, {"kind": "List", "metadata": metadata, "items": found[start:end]}, {})
 
     def _state_at(self, version: int) -> dict[tuple[str, str, str], Object]:
