@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias
@@ -42,8 +43,6 @@ _AT_MOST_EACH: Final = 1.0
 _IDLE: Final = 60.0
 """Seconds after which it is recorded though nothing has happened: the API server forgets after five minutes."""
 _LONGEST_BACKOFF: Final = 30.0
-_PATIENCE: Final = 3
-"""Times that an API server may lag behind our record before the cluster counts as restored from a backup."""
 _VERBS: Final = ("get", "list", "watch")
 _LASTING: Final = frozenset({400, 403, 404, 405, 406, 415})
 """Answers that do not mend themselves soon, and are told."""
@@ -96,7 +95,6 @@ class ObjectWatch:
         self._since = _since(body, clock.now())
         self._progress = _progress_of(body, objects.subject)
         self._recorded = self._progress
-        self._lagging = 0
         self._moved = asyncio.Event()
         self._resource: Resource | None = None
         self._lanes = Lanes(self._tell_one, told=self._moved.set, sleep=clock.sleep, random=random)
@@ -148,12 +146,12 @@ class ObjectWatch:
             if error.status in _LASTING and not trouble.done():
                 trouble.set_result(error)
 
+        selection = Selection(namespace=self.key.namespace, labels=self.objects.label_selector)
         informer = Informer(
-            self._client, resource, Selection(namespace=self.key.namespace, labels=self.objects.label_selector),
-            clock=self._clock.monotonic, sleep=self._clock.sleep, random=self._random, consistent=True,
+            self._client, resource, selection, clock=self._clock.monotonic, sleep=self._clock.sleep, random=self._random, consistent=True,
             metadata_only=is_secret(self.objects), troubled=troubled,
         )  # fmt: skip
-        accept, floor = await self._resume(informer)
+        accept, floor = await self._resume(informer, resource, selection)
         informer.on_change(lambda _key, old, new: self._take_up(informer, accept, floor, old, new))
         tasks = [asyncio.create_task(informer.run())]
         try:
@@ -176,7 +174,7 @@ class ObjectWatch:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _resume(self, informer: Informer) -> tuple[Accept, int]:
+    async def _resume(self, informer: Informer, resource: Resource, selection: Selection) -> tuple[Accept, int]:
         """Go on from where the last watch was; return what counts where that is not possible, and how far that was."""
         progress = self._progress
         if progress is None:
@@ -189,9 +187,9 @@ class ObjectWatch:
                 "the API server does not remember the state that WorkflowEventSource %s has reached: of what happened "
                 "to %s since %s, deletions are not known", self.key, self.objects.kind, progress.time,
             )  # fmt: skip
-        except errors.ServerUnavailable as error:
-            self._lagging += error.has_cause("ResourceVersionTooLarge")
-            if not error.has_cause("ResourceVersionTooLarge") or self._lagging < _PATIENCE:
+        except errors.ServerUnavailable:
+            # Asked for a version that is yet to come, servers answer in different ways.
+            if await self._version_now(resource, selection) >= version:
                 raise
             _log.warning("the cluster has been restored: WorkflowEventSource %s begins with what is there", self.key)
             return lambda obj: ObjectEvent.ADDED if _created(obj) >= since else None, 0
@@ -201,8 +199,13 @@ class ObjectWatch:
                 return None
             return ObjectEvent.ADDED if _created(obj) >= since else ObjectEvent.MODIFIED
 
-        self._lagging = 0
         return accept, version
+
+    async def _version_now(self, resource: Resource, selection: Selection) -> int:
+        async with aclosing(self._client.pages(resource, selection, limit=1, metadata_only=True)) as pages:
+            async for page in pages:
+                return int(page.resource_version)
+        raise AssertionError("a listing has a page")
 
     def _take_up(self, informer: Informer, accept: Accept, floor: int, old: Object | None, new: Object | None) -> None:
         change = change_of(old, new)

@@ -151,6 +151,23 @@ async def test_after_an_outage_longer_than_the_servers_memory_all_but_deletions_
     assert ["old" in event["data"] for event in world.events if event["type"].endswith("modified")] == [False, True]
 
 
+async def test_after_a_restore_of_the_cluster_it_begins_with_what_is_there(world: World) -> None:
+    await world.source()
+    async with world.operator() as operator:
+        await operator.until_ready()
+    source = world.server.objects["workfloweventsources", "support", "maps"]
+    ahead = {**source["status"]["watch"], "resourceVersion": "999999"}
+    await world.server.put("workfloweventsources", {**source, "status": {**source["status"], "watch": ahead}})
+    world.clock.advance(60)
+    await world.change("a")
+    async with world.operator() as operator:
+        await operator.until(lambda: world.told)
+        await world.change("before", size="2")
+        await operator.until(lambda: len(world.told) == 2)
+        await operator.until(lambda: int(world.status["watch"]["resourceVersion"]) <= world.server.version)
+    assert world.told == ["a added", "before modified"]
+
+
 async def test_a_watch_that_falls_behind_misses_nothing(world: World) -> None:
     await world.source()
     async with world.operator() as operator:
