@@ -125,12 +125,21 @@ def test_each_change_starts_one_run_though_the_operator_is_killed_over_it(place:
     place.source("kept")
     place.cluster.apply(config("a", "kept", size="1"), config("b", "kept"), config("d", "kept"))
     place.wait_told("kept", "a added", "b added", "d added")
-    place.cluster.apply(config("a", "kept", size="2"))
-    place.operator.kill()  # with the change told, or not, or told and not recorded
+    many = [config(f"n{number}", "kept") for number in range(20)]
+    place.cluster.apply(config("a", "kept", size="2"), *many)
+    place.operator.kill()  # with some of them told, some told and not recorded, some neither
     place.cluster.apply(config("c", "kept"))
     place.cluster.kubectl("delete", "configmap", "b")
     place.operator.start("cluster_handlers")
-    once = ("a added", "a modified", "b added", "b deleted", "c added", "d added")
+    once = (
+        *(f"{each['metadata']['name']} added" for each in many),
+        "a added",
+        "a modified",
+        "b added",
+        "b deleted",
+        "c added",
+        "d added",
+    )
     place.wait_told("kept", *once)
     place.cluster.kubectl("delete", "configmap", "d")
     place.wait_told("kept", *once, "d deleted")

@@ -5,8 +5,8 @@ Belongs here: events (`events`); whether a trigger fits one, and why not (`match
 as it is stored (`causes`, `workflows`); the one run that an event or a tick gets, and its name (`runs`, `names`), and its
 making (`making`); which ticks are due and what the live runs make of them (`schedules`, `failures`); the work of the clock
 (`ticker`); and of the objects that are watched, the event that a change is (`object_events`), its way to runs (`object_lanes`, `object_teller`,
-`namespace_workflows`), the watch of one source and of all (`object_watch`, `object_watches`). All but `making`, `ticker` and the
-latter is pure: what time it is, is an argument.
+`namespace_workflows`), the watch of one source and of all (`object_watch`, `object_watches`). All but `making`, `ticker` and
+those that tell and watch is pure: what time it is, is an argument.
 Does not belong here: how events come in (gateway), the grammar of conditions and cron, which the engine checks before
 anything is stored (engine.language.conditions, engine.language.cron), what a run does (engine).
 """

@@ -135,7 +135,8 @@ async def test_after_an_outage_longer_than_the_servers_memory_all_but_deletions_
         await operator.until_ready()
         await world.change("a", size="1")
         await world.change("b", size="1")
-        world.clock.advance(2)  # what is added in the second of the record may count twice, and is not what this is about
+        # What is added in the second of the record may count twice, and is not what this is about.
+        world.clock.advance(2)
         await operator.until(lambda: len(world.told) == 2)
         await operator.until_recorded()
     world.clock.advance(600)
