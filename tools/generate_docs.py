@@ -195,7 +195,7 @@ What concerns one Workflow only (timeouts, resources, the service account) is in
 """
 
 _TYPES: Final[Mapping[str, str]] = {"float": "seconds", "int": "a whole number"}
-_CHART_VALUES: Final[Mapping[str, str]] = {"namespaces": "`watchNamespaces`", "identity": "the pod's name",
+_CHART_VALUES: Final[Mapping[str, str]] = {"namespaces": "`watchNamespaces`", "watchable_kinds": "`watchableKinds`", "identity": "the pod's name",
                                            "lease_namespace": "the pod's namespace",
                                            "gateway_tls_cert": "`gateway.tlsSecretName`",
                                            "gateway_tls_key": "`gateway.tlsSecretName`"}  # fmt: skip

@@ -45,7 +45,9 @@ HEADER: Final = (
     "# SPDX-License-Identifier: Apache-2.0\n# Generated from charts/kubesaga by `make generate`; do not edit.\n"
 )
 
-SET_BY_CHART: Final = frozenset({"namespaces", "identity", "lease_namespace", "gateway_tls_cert", "gateway_tls_key"})
+SET_BY_CHART: Final = frozenset(
+    {"namespaces", "identity", "lease_namespace", "watchable_kinds", "gateway_tls_cert", "gateway_tls_key"}
+)
 """Settings that the chart derives from other values or from the pod itself."""
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {

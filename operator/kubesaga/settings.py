@@ -42,6 +42,10 @@ class Settings:
     catalogue_namespace: str = ""
     """Namespace whose Activities the Workflows of all namespaces may use, where their own has none of that id. Empty: none."""
 
+    watchable_kinds: tuple[str, ...] = ()
+    """Kinds that WorkflowEventSources of type Kubernetes may watch, such as `v1/ConfigMap,apps/v1/Deployment`. Empty: none.
+    The operator needs the right to get, list and watch them. Who may create such a source learns of every change of these objects in its namespace."""
+
     egress_allow: tuple[str, ...] = ()
     """What http activities may reach beyond public addresses and Services of the run's own namespace:
     host names, `*.suffix`, addresses or networks (CIDR), each with an optional `:port`, separated by commas."""
@@ -187,6 +191,11 @@ class Settings:
             found.append(f"KUBESAGA_QUEUE_STRATEGY={self.queue_strategy!r}: must be FIFO, Priority or Fair")
         for name in ("default_pod_requests", "default_pod_limits"):
             found += [f"KUBESAGA_{name.upper()}: {fault}" for fault in _amount_faults(getattr(self, name))]
+        found += [
+            f"KUBESAGA_WATCHABLE_KINDS: {kind!r} must be apiVersion/Kind, such as v1/ConfigMap or apps/v1/Deployment"
+            for kind in self.watchable_kinds
+            if not _KIND.fullmatch(kind)
+        ]
         if bool(self.gateway_tls_cert) != bool(self.gateway_tls_key):
             found.append("KUBESAGA_GATEWAY_TLS_CERT, KUBESAGA_GATEWAY_TLS_KEY: set both or none")
         if self.gateway_drain_delay < 0:
@@ -202,6 +211,7 @@ def _amount_faults(amounts: tuple[str, ...]) -> list[str]:
     return faults + [f"{name} stands there twice" for name in ("cpu", "memory") if names.count(name) > 1]
 
 
+_KIND = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?/[A-Z][A-Za-z0-9]*")
 _AMOUNT = re.compile(
     r"(cpu|memory)=([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?"
 )

@@ -223,6 +223,7 @@ def collection(kind: str, namespace: str) -> str:
         "workflows": "apis/kubesaga.dev/v1alpha1",
         "workflowactions": "apis/kubesaga.dev/v1alpha1",
         "activities": "apis/kubesaga.dev/v1alpha1",
+        "workfloweventsources": "apis/kubesaga.dev/v1alpha1",
         "controllerrevisions": "apis/apps/v1",
         "leases": "apis/coordination.k8s.io/v1",
     }.get(kind, "api/v1")

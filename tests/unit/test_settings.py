@@ -45,6 +45,11 @@ def test_variables_set_fields_and_overrides_win() -> None:
         pytest.param(
             {"KUBESAGA_DEFAULT_IMAGE_PULL_POLICY": "Sometimes"}, "Always, IfNotPresent", id="an unknown policy"
         ),
+        pytest.param(
+            {"KUBESAGA_WATCHABLE_KINDS": "v1/ConfigMap, configmaps"},
+            "'configmaps' must be apiVersion/Kind, such as v1/ConfigMap",
+            id="a plural for a kind",
+        ),
         pytest.param({"KUBESAGA_WORKER": "4"}, "KUBESAGA_WORKER: there is no such setting", id="a misspelt name"),
     ],
 )

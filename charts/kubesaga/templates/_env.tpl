@@ -61,6 +61,12 @@
 - name: KUBESAGA_NAMESPACES
   value: {{ join "," . | quote }}
 {{- end }}
+{{- with .Values.watchableKinds }}
+{{- $kinds := list }}
+{{- range . }}{{ $kinds = append $kinds (printf "%s/%s" .apiVersion .kind) }}{{ end }}
+- name: KUBESAGA_WATCHABLE_KINDS
+  value: {{ join "," $kinds | quote }}
+{{- end }}
 {{- range $key, $value := .Values.settings }}
 - name: KUBESAGA_{{ $key | snakecase | upper }}
   value: {{ include "kubesaga.settingText" $value | quote }}

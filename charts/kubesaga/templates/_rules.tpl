@@ -36,6 +36,11 @@
 - apiGroups: [""]  # to see that a namespace is going away; in a Role: its own namespace
   resources: [namespaces]
   verbs: [get]
+{{- range .Values.watchableKinds }}
+- apiGroups: [{{ if contains "/" .apiVersion }}{{ regexReplaceAll "/.*$" .apiVersion "" }}{{ else }}""{{ end }}]  # watchableKinds
+  resources: [{{ .resource }}]
+  verbs: [get, list, watch]
+{{- end }}
 {{- end -}}
 
 {{- /* Reading Activities: also in the catalogue's namespace, where the operator serves none but the ones that it is given. */ -}}

@@ -9,11 +9,13 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
 
 from kubesaga.api.conditions import ConditionList
 from kubesaga.api.event_types import EventType, fits
 from kubesaga.api.fields import Duration, Expression, Model, ObjectName, matching, parse_duration
 from kubesaga.api.names import GROUP
+from kubesaga.api.object_source import KubernetesObjects, WatchProgress
 from kubesaga.errors import Problem
 
 EVENT_SOURCE_LABEL: Final = f"{GROUP}/event-source"
@@ -58,12 +60,13 @@ SecretKey = Annotated[
 
 
 class SourceType(StrEnum):
-    """How deliveries look."""
+    """How deliveries look; or, of Kubernetes, that there are none."""
 
     CLOUD_EVENTS = "CloudEvents"
     WEBHOOK = "Webhook"
     SLACK = "Slack"
     THENA = "Thena"
+    KUBERNETES = "Kubernetes"
 
 
 class Encoding(StrEnum):
@@ -162,6 +165,17 @@ def _one_of_two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]
 
 _OTHERS: Final = [kind for kind in SourceType if kind is not SourceType.SLACK]
 _FOR_WEBHOOK: Final = {"required": ["mapping"], "properties": {"type": {"enum": ["Webhook"]}}}
+_OF_DELIVERIES: Final = ("auth", "mapping", "eventTypes", "rateLimit", "maxBodyBytes")
+_FOR_KUBERNETES: Final = {
+    "required": ["kubernetes"],
+    "properties": {"type": {"enum": ["Kubernetes"]}},
+    "not": {"anyOf": [{"required": [name]} for name in _OF_DELIVERIES]},
+}
+_FOR_DELIVERIES: Final = {
+    "required": ["auth"],
+    "properties": {"type": {"enum": [str(kind) for kind in SourceType if kind is not SourceType.KUBERNETES]}},
+    "not": {"required": ["kubernetes"]},
+}
 _NOT_SLACKS: Final = ("header", "prefix", "encoding", "timestampHeader")
 _FOR_SLACK: Final = {
     "properties": {
@@ -178,6 +192,7 @@ _BY_TYPE: Final[dict[str, Any]] = {
             _FOR_WEBHOOK,
             {"not": {"anyOf": [{"required": ["mapping"]}, {"properties": {"type": {"enum": ["Webhook"]}}}]}},
         ),
+        _one_of_two(_FOR_KUBERNETES, _FOR_DELIVERIES),
         _one_of_two(_FOR_SLACK, {"properties": {"type": {"enum": [str(kind) for kind in _OTHERS]}}}),
     ]
 }
@@ -189,9 +204,11 @@ class WorkflowEventSourceSpec(Model):
     model_config = ConfigDict(json_schema_extra=_BY_TYPE)
 
     type: SourceType
-    """CloudEvents: CloudEvents 1.0 over HTTP. Webhook: any JSON, by `mapping`. Slack: the Events API. Thena: platform events."""
-    auth: Auth
-    """How a delivery proves that it may come in."""
+    """CloudEvents: CloudEvents 1.0 over HTTP. Webhook: any JSON, by `mapping`. Slack: the Events API. Thena: platform events. Kubernetes: changes of the cluster's objects, which the operator watches."""
+    auth: Auth | None = None
+    """How a delivery proves that it may come in. Required, but for Kubernetes, which has none."""
+    kubernetes: KubernetesObjects | None = None
+    """Which objects, and which of their changes. For Kubernetes, and only there."""
     mapping: Mapping | None = None
     """How a body becomes an event. For Webhook, and only there."""
     event_types: Annotated[
@@ -202,11 +219,27 @@ class WorkflowEventSourceSpec(Model):
     ] = Field(default_factory=list)
     """The types that may come in here; others are answered with success and cause nothing. Empty: every type.
 
-    They are known then to the Workflows of the namespace (their condition `EventKnown`)."""
+    They are known then to the Workflows of the namespace (their condition `EventKnown`). Not for Kubernetes, whose types are known by themselves."""
     rate_limit: SourceRateLimit | None = None
     """How many events come in; more are refused (429). Counted by each gateway pod. Default: any number."""
-    max_body_bytes: Annotated[int, Field(ge=1, le=LARGEST_MAX_BODY)] = DEFAULT_MAX_BODY
-    """Largest body of a delivery, at most what the gateway takes at all."""
+    max_body_bytes: Annotated[int, Field(ge=1, le=LARGEST_MAX_BODY)] | None = None
+    """Largest body of a delivery, at most what the gateway takes at all. Default: 262144."""
+
+    @property
+    def proof(self) -> Auth:
+        """How a delivery proves that it may come in. To be asked of sources that take deliveries alone."""
+        assert self.auth is not None, "the gateway knows no source of Kubernetes objects"
+        return self.auth
+
+    @property
+    def body_limit(self) -> int:
+        """Largest body of a delivery, in bytes."""
+        return DEFAULT_MAX_BODY if self.max_body_bytes is None else self.max_body_bytes
+
+    @property
+    def registered(self) -> list[EventType]:
+        """The event types that are known because of this source."""
+        return self.event_types if self.kubernetes is None else self.kubernetes.event_types()
 
     def takes(self, type_: str) -> bool:
         """Tell whether events of a type may come in here."""
@@ -214,19 +247,49 @@ class WorkflowEventSourceSpec(Model):
 
     def problems(self, path: str) -> Iterator[Problem]:
         """Yield what is wrong beyond single fields; the CRD's schema says the same."""
-        chosen = [name for name in ("hmac", "bearer", "none") if getattr(self.auth, name) is not None]
-        if len(chosen) != 1:
-            there = " and ".join(chosen) or "none of them"
-            yield Problem(f"{path}.auth", f"must have exactly one of hmac, bearer and none, but has {there}")
+        if self.type is SourceType.KUBERNETES:
+            yield from self._object_problems(path)
+            return
+        if self.kubernetes is not None:
+            yield Problem(f"{path}.kubernetes", f"goes with Kubernetes alone; {self.type} has none")
         if (self.type is SourceType.WEBHOOK) != (self.mapping is not None):
             told = (
                 "is required for Webhook" if self.mapping is None else f"goes with Webhook alone; {self.type} has none"
             )
             yield Problem(f"{path}.mapping", told)
-        if self.auth.hmac is not None:
-            yield from _hmac_problems(self.auth.hmac, self.type, f"{path}.auth.hmac")
+        if self.auth is None:
+            yield Problem(f"{path}.auth", "is required")
+        else:
+            yield from self._auth_problems(self.auth, f"{path}.auth")
+
+    def _object_problems(self, path: str) -> Iterator[Problem]:
+        given = {to_camel(name) for name in self.model_fields_set}
+        for name in _OF_DELIVERIES:
+            if name in given:
+                yield Problem(f"{path}.{name}", f"{_NO_DELIVERIES[name]}; remove it")
+        if self.kubernetes is None:
+            yield Problem(f"{path}.kubernetes", "is required for Kubernetes: which objects are watched")
+        else:
+            yield from self.kubernetes.problems(f"{path}.kubernetes")
+
+    def _auth_problems(self, auth: Auth, path: str) -> Iterator[Problem]:
+        chosen = [name for name in ("hmac", "bearer", "none") if getattr(auth, name) is not None]
+        if len(chosen) != 1:
+            there = " and ".join(chosen) or "none of them"
+            yield Problem(path, f"must have exactly one of hmac, bearer and none, but has {there}")
+        if auth.hmac is not None:
+            yield from _hmac_problems(auth.hmac, self.type, f"{path}.hmac")
         elif self.type is SourceType.SLACK:
-            yield Problem(f"{path}.auth.hmac", "is required for Slack: the app's signing secret")
+            yield Problem(f"{path}.hmac", "is required for Slack: the app's signing secret")
+
+
+_NO_DELIVERIES: Final = {
+    "auth": "is about deliveries, and Kubernetes has none: the operator watches",
+    "mapping": "goes with Webhook alone; Kubernetes has none",
+    "eventTypes": "is not for Kubernetes: the types of its events are made of kubernetes.kind, and known by themselves",
+    "rateLimit": "is about deliveries, and Kubernetes has none: no change of an object is left out",
+    "maxBodyBytes": "is about deliveries, and Kubernetes has none",
+}
 
 
 def _hmac_problems(hmac: Hmac, kind: SourceType, path: str) -> Iterator[Problem]:
@@ -249,7 +312,9 @@ class WorkflowEventSourceStatus(Model):
     observed_generation: int | None = None
     """The `metadata.generation` that this status is about."""
     conditions: ConditionList = Field(default_factory=list)
-    """`Ready`: deliveries are taken. `Ready: False` names the field that is wrong."""
+    """`Ready`: deliveries are taken, or the objects are watched. `Ready: False` names the field that is wrong, or what is missing."""
+    watch: WatchProgress | None = None
+    """Of Kubernetes: how far the watch has come."""
 
 
 def resource_kind() -> dict[str, Any]:

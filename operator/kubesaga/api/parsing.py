@@ -57,7 +57,6 @@ _LATER: Final[Mapping[type[Model], frozenset[str]]] = {
 
 _LATER_WORDS: Final[Mapping[tuple[type[Model], str], frozenset[str]]] = {
     (WorkflowActionSpec, "action"): frozenset(("Approve", "Step", "Continue", "SetVariable")),
-    (WorkflowEventSourceSpec, "type"): frozenset(("Kubernetes",)),
 }
 """The same for the words of an enumeration, by model and field."""
 

@@ -101,6 +101,13 @@ class Reason(StrEnum):
     REGISTERED = "Registered"
     UNKNOWN_EVENT_TYPE = "UnknownEventType"
     FAILURE_LIMIT_REACHED = "FailureLimitReached"
+    # a source of Kubernetes objects
+    WATCH_STARTING = "WatchStarting"
+    WATCHING = "Watching"
+    KIND_NOT_ALLOWED = "KindNotAllowed"
+    KIND_NOT_WATCHABLE = "KindNotWatchable"
+    WATCH_FORBIDDEN = "WatchForbidden"
+    WATCH_REFUSED = "WatchRefused"
 
 
 REASON_TEXT: Final[dict[Reason, str]] = {
@@ -187,4 +194,10 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.REGISTERED: "The event types of all triggers and waitFors are known.",
     Reason.UNKNOWN_EVENT_TYPE: "A trigger or a waitFor is for an event type that nobody has registered; it works all the same. The message names it.",
     Reason.FAILURE_LIMIT_REACHED: "A schedule has stopped itself, because its last runs have failed; the message names it.",
+    Reason.WATCH_STARTING: "The objects are being listed; they are watched from then on.",
+    Reason.WATCHING: "The objects are watched: none of their changes is missed.",
+    Reason.KIND_NOT_ALLOWED: "The administrator does not allow to watch the kind; the message says what to set.",
+    Reason.KIND_NOT_WATCHABLE: "The cluster does not have the kind, or it is not one of a namespace, or cannot be watched.",
+    Reason.WATCH_FORBIDDEN: "The operator may not read the objects; the message names the verb and the resource.",
+    Reason.WATCH_REFUSED: "The API server refuses the watch, or cannot be asked; the message is its own.",
 }

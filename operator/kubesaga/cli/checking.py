@@ -184,7 +184,7 @@ def types_in(sources: Sequence[Manifest], namespace: str) -> Mapping[str, EventT
     for source in sources:
         if "" in (source.namespace, namespace) or source.namespace == namespace:
             try:
-                registered += parse_event_source_spec(source.value.get("spec")).event_types
+                registered += parse_event_source_spec(source.value.get("spec")).registered
             except InvalidSpec:
                 continue  # told with the source
     return known_types(registered)

@@ -64,6 +64,6 @@ def _types_of(body: dict[str, Any] | None) -> Sequence[EventType]:
     if body is None or "deletionTimestamp" in body["metadata"]:
         return ()
     try:
-        return parse_event_source_spec(body.get("spec")).event_types
+        return parse_event_source_spec(body.get("spec")).registered
     except InvalidSpec:
         return ()

@@ -146,8 +146,8 @@ class Intake:
     async def _take(self, source: Source, headers: Headers, body: bytes, received: float) -> Answer:
         spec = source.spec
         self._rates.take(source.namespace, source.name, spec.rate_limit)
-        if len(body) > spec.max_body_bytes:
-            raise too_large(f"the body has {len(body):,} bytes, and spec.maxBodyBytes allows {spec.max_body_bytes:,}")
+        if len(body) > spec.body_limit:
+            raise too_large(f"the body has {len(body):,} bytes, and spec.maxBodyBytes allows {spec.body_limit:,}")
         read = await self._read(source, headers, body)
         if isinstance(read, Challenge):
             return Answer(status=200, body={"challenge": read.text})
@@ -167,11 +167,13 @@ class Intake:
     async def _read(self, source: Source, headers: Headers, body: bytes) -> Sequence[Event] | Challenge:
         match source.spec.type:
             case SourceType.CLOUD_EVENTS:
-                return read_cloudevents(headers, body, signed=source.spec.auth.hmac is not None)
+                return read_cloudevents(headers, body, signed=source.spec.proof.hmac is not None)
             case SourceType.WEBHOOK:
                 return [await asyncio.to_thread(read_webhook, source.name, source.spec, headers, body, self._evaluator)]
             case SourceType.THENA:
                 return [read_thena(headers, body)]
+            case SourceType.KUBERNETES:
+                raise AssertionError("Sources.find gives none")
             case SourceType.SLACK:
                 found = read_slack(headers, body)
                 if isinstance(found, Challenge):

@@ -58,7 +58,7 @@ class Signing:
 
 def secret_of(spec: WorkflowEventSourceSpec) -> SecretKeyRef | None:
     """Return where the secret is that deliveries are held against; None where everybody may send."""
-    chosen = spec.auth.hmac or spec.auth.bearer
+    chosen = spec.proof.hmac or spec.proof.bearer
     return chosen.secret_ref if chosen else None
 
 
@@ -78,7 +78,7 @@ def signing_of(spec: WorkflowEventSourceSpec, how: Hmac) -> Signing:
 
 def judge(spec: WorkflowEventSourceSpec, headers: Headers, body: bytes, secret: bytes, now: float) -> Verdict:
     """Return what a delivery proves to a source. `now` is in seconds since 1970."""
-    match spec.auth.hmac or spec.auth.bearer:
+    match spec.proof.hmac or spec.proof.bearer:
         case Hmac() as how:
             return _judge_signature(signing_of(spec, how), headers, body, secret, now)
         case Bearer():

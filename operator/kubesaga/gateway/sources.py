@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kubesaga.api.event_source import WorkflowEventSourceSpec
+from kubesaga.api.event_source import SourceType, WorkflowEventSourceSpec
 from kubesaga.api.parsing import parse_event_source_spec
 from kubesaga.errors import InvalidSpec
 from kubesaga.kube.client import Object
@@ -61,6 +61,8 @@ class Sources:
         except InvalidSpec as error:
             _log.warning("the event source %s/%s takes nothing: %s", *key, error)
             return
+        if spec.type is SourceType.KUBERNETES:
+            return  # the operator's: it takes no deliveries
         self._known[key] = Source(namespace=key[0], name=key[1], spec=spec)
 
 

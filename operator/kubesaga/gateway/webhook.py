@@ -27,7 +27,7 @@ def read_webhook(
     media_type = headers.media_type()
     if not is_json(media_type):
         raise unsupported("the body must be application/json" if media_type else "is required: application/json")
-    bears = (spec.auth.hmac.header or DEFAULT_HMAC_HEADER,) if spec.auth.hmac else ()
+    bears = (spec.proof.hmac.header or DEFAULT_HMAC_HEADER,) if spec.proof.hmac else ()
     parsed = parse_json(body)
     scope = dict(zip(MAPPING_ROOTS, (parsed, dict(headers.public(without=bears))), strict=True))
     mapping = spec.mapping

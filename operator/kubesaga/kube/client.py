@@ -32,6 +32,10 @@ _METADATA: Final = f"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v
 _METADATA_LIST: Final = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
 
 
+_API_RESOURCES: Final = Resource(group="", version="v1", plural="apiresources", kind="APIResource", namespaced=False)
+"""What discovery asks for, by the name under which it is counted."""
+
+
 class EventType(StrEnum):
     """What a watch says of an object."""
 
@@ -157,18 +161,20 @@ class KubeClient:
         selection: Selection = EVERYTHING,
         *,
         resource_version: str | None = None,
+        exact: bool = False,
         limit: int = 500,
         metadata_only: bool = False,
     ) -> AsyncGenerator[Listing, None]:
         """Yield the objects selected, at most `limit` at a time; all pages show the same moment.
 
         `resource_version` None: the state now; "0": any state the server has at hand (cheap, and then it may send all
-        at once); else a state not older than that version. Items of built-in kinds come without apiVersion and kind.
-        Raises Gone when the listing takes so long that its moment is compacted away: begin again.
+        at once); else a state not older than that version, or with `exact` the state at that version. Items of built-in kinds come without apiVersion and kind.
+        Raises Gone when the listing takes so long that its moment is compacted away: begin again; with `exact`: there is no
+        way back to that version.
         """
         page: dict[str, str] = {}
         if resource_version is not None:
-            page = {"resourceVersion": resource_version, "resourceVersionMatch": "NotOlderThan"}
+            page = {"resourceVersion": resource_version, "resourceVersionMatch": "Exact" if exact else "NotOlderThan"}
         while True:
             answer = await self._transport.call(
                 Request(
@@ -184,6 +190,15 @@ class KubeClient:
             if not metadata.get("continue"):
                 return
             page = {"continue": metadata["continue"]}
+
+    async def discover(self, api_version: str) -> Objects:
+        """Return what there is in a version of a group, such as `v1` or `apps/v1` (APIResources). Raises NotFound."""
+        root = "apis" if "/" in api_version else "api"
+        answer = await self._call(
+            Request(verb="get", resource=_API_RESOURCES, path=f"/{root}/{api_version}", target=api_version)
+        )
+        found: Objects = answer.get("resources") or []
+        return found
 
     async def create(
         self,

@@ -62,10 +62,13 @@ class Informer:
         longest_pause: float = 30.0,
         look_interval: float | None = None,
         missed: Callable[[int], None] = lambda _count: None,
+        consistent: bool = False,
+        troubled: Callable[[ApiError], None] = lambda _error: None,
     ) -> None:
         """`random` gives a number from 0 up to 1; `silence`, `longest_pause`, `look_interval` and the clock are seconds.
 
-        `missed` is told how many changes a look has found that the watch had kept to itself.
+        `missed` is told how many changes a look has found that the watch had kept to itself, `troubled` what interrupts
+        listing and watching. With `consistent` the first listing is the state then, not one that the server has at hand.
         """
         self._client = client
         self._resource = resource
@@ -86,7 +89,8 @@ class Informer:
         self._synced = asyncio.Event()
         self._listed = False
         self._position = 0
-        self._consistent = False
+        self._consistent = consistent
+        self._troubled = troubled
         self._failures = 0
         self._last_contact = clock()
         self._behind: dict[Key, int | None] = {}
@@ -101,6 +105,16 @@ class Informer:
         """When the server last said anything, on the clock given; a synced memory is as old as that at most."""
         return self._last_contact
 
+    @property
+    def position(self) -> int:
+        """The version up to which everything has been told; 0 before the first listing is complete."""
+        return self._position
+
+    @property
+    def synced(self) -> bool:
+        """Tell whether the first listing is complete."""
+        return self._synced.is_set()
+
     def by_owner(self, uid: str) -> list[Object]:
         """Return the objects whose index key is `uid`."""
         return list(self._index.get(uid, {}).values())
@@ -112,6 +126,26 @@ class Informer:
     async def wait_synced(self) -> None:
         """Return when the first listing is complete and its callbacks have run."""
         await self._synced.wait()
+
+    async def resume(self, version: int) -> None:
+        """Before `run`: take in the state at a version and tell nobody, so that `run` tells all that has happened since.
+
+        Raises Gone if the server does not remember it (five to ten minutes back, as a rule).
+        """
+        pages = self._client.pages(
+            self._resource, self._selection, resource_version=str(version), exact=True, limit=self._page,
+            metadata_only=self._metadata_only,
+        )  # fmt: skip
+        found: dict[Key, Object] = {}
+        async with aclosing(pages):
+            async for page in pages:
+                found |= {_key(obj): obj for obj in page.items}
+        for key, obj in found.items():
+            obj["metadata"].pop("managedFields", None)
+            self._keep(key, obj)
+        self._last_contact = self._clock()
+        self._position, self._listed = version, True
+        self._synced.set()
 
     def adopt(self, obj: Object) -> bool:
         """Take in what a create, patch or get has just returned; False if the memory is as new or newer.
@@ -206,6 +240,7 @@ class Informer:
             _log.debug("watching %s: %s", self._resource.plural, error)
             return 0.0
         _log.warning("watching %s is interrupted: %s", self._resource.plural, error)
+        self._troubled(error)
         expired = isinstance(error, Gone)
         if not self._listed and (expired or error.has_cause("ResourceVersionTooLarge")):
             # The pages expired while we read them, or this server has not seen what we have: ask for the state now.
@@ -295,12 +330,15 @@ class Informer:
             # Deleted and made again under its name while we did not see it: two changes, so that nobody mixes them up.
             self._remove(key)
             old = None
+        self._keep(key, new)
+        self._tell(key, old, new)
+
+    def _keep(self, key: Key, new: Object) -> None:
         self._unindex(key)
         self._objects[key] = new
         index = self._index_key(new)
         if index is not None:
             self._index.setdefault(index, {})[key] = new
-        self._tell(key, old, new)
 
     def _remove(self, key: Key) -> None:
         self._unindex(key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people write down, Workflows, Activities and WorkflowEventSources: checked when they change; and what the clock starts."""
+"""What people write down, Workflows, Activities and WorkflowEventSources: checked when they change; and what the clock and the cluster's objects start."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.kube.client import KubeClient
 from kubesaga.main.execution import Base
+from kubesaga.triggers.object_watches import ObjectWatches
 from kubesaga.triggers.ticker import Ticker
 
 
@@ -36,6 +37,7 @@ class Authoring:
         evaluator: Evaluator,
         limits: LiveLimits,
         records: KubeRecords,
+        objects: ObjectWatches,
     ) -> None:
         """`client` is the leader's: it writes nothing any more once the Lease is lost."""
         clock = base.clock
@@ -47,14 +49,17 @@ class Authoring:
         workflows = WorkflowReconciler(client, definitions, limits, self._types, self._awaited, clock)
         self._workflows = Queue(workflows.process, clock, workers=4, jitter=random.random)
         self._activities = Queue(self._checker.process, clock, workers=2, jitter=random.random)
-        sources = EventSourceReconciler(client, evaluator, clock, self._source_looked_at)
+        sources = EventSourceReconciler(client, evaluator, clock, objects, self._source_looked_at)
         self._sources = Queue(sources.process, clock, workers=2, jitter=random.random)
+        self._objects = objects
+        objects.on_change(self._sources.add)
         ticker = Ticker(client, evaluator, clock.now, observe=base.metrics.on_tick)
         self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what is to run while this process leads."""
-        return [queue.run() for queue in (self._workflows, self._activities, self._sources, self._ticking)]
+        queues = (self._workflows, self._activities, self._sources, self._ticking)
+        return [*(queue.run() for queue in queues), self._objects.run()]
 
     def workflow_changed(self, key: RunKey) -> None:
         """Look at a Workflow, and at its schedules."""

@@ -55,6 +55,7 @@ from kubesaga.main.admission import make_admission
 from kubesaga.main.authoring import Authoring
 from kubesaga.main.execution import Base, close_all, make_executors, pod_informers
 from kubesaga.main.process import SystemClock, limits_of
+from kubesaga.main.resources import make_object_watches
 from kubesaga.settings import Settings
 from kubesaga.telemetry import logs
 from kubesaga.telemetry.metrics import Metrics, Sample
@@ -220,7 +221,8 @@ async def _lead(base: Base, elector: Elector) -> None:
             evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        authoring = Authoring(base, client, definitions, activities, evaluator, admission.limits, records)
+        authoring = Authoring(base, client, definitions, activities, evaluator, admission.limits, records,
+                              make_object_watches(base, client, evaluator, poster))  # fmt: skip
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),

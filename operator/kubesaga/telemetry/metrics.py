@@ -51,6 +51,18 @@ class Metrics:
             "kubesaga_events_offered", "Live runs that an event was offered to, by what they made of it.",
             ["namespace", "workflow", "answer"], registry=registry,
         )  # fmt: skip
+        self.object_events = Counter(
+            "kubesaga_resource_events", "Changes of watched objects: caused runs, matched no trigger, were left out by when, or could not be held against it.",
+            ["namespace", "source", "result"], registry=registry,
+        )  # fmt: skip
+        self.object_runs = Counter(
+            "kubesaga_resource_runs", "Runs that changes of watched objects caused: created, there already, or refused by the API server.",
+            ["namespace", "workflow", "result"], registry=registry,
+        )  # fmt: skip
+        self.object_triggers = Counter(
+            "kubesaga_resource_triggers", "Triggers that wait for a change's type: matched it, filtered it out, or could not be held against it.",
+            ["namespace", "workflow", "result"], registry=registry,
+        )  # fmt: skip
         self.attempts_started = Counter(
             "kubesaga_attempts_started", "Attempts that were started.", ["workflow", "kind"], registry=registry
         )
@@ -99,6 +111,18 @@ class Metrics:
             self.revisions_deleted.inc()
         else:
             self.runs_deleted.labels(why).inc()
+
+    def on_object_event(self, namespace: str, source: str, became: str) -> None:
+        """Count a change of a watched object by what became of it: caused, unmatched, filtered, broken."""
+        self.object_events.labels(namespace, source, became).inc()
+
+    def on_object_run(self, namespace: str, workflow: str, became: str) -> None:
+        """Count a run of such a change: created, existing, refused."""
+        self.object_runs.labels(namespace, workflow, became).inc()
+
+    def on_object_trigger(self, namespace: str, workflow: str, became: str, number: int = 1) -> None:
+        """Count triggers that wait for such a change: matched, filtered, broken."""
+        self.object_triggers.labels(namespace, workflow, became).inc(number)
 
     def on_tick(self, became: str) -> None:
         """Count a tick of a schedule by what became of it: started, left_out, failed."""

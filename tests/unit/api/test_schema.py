@@ -352,6 +352,7 @@ def test_server_and_operator_agree_on_an_action_that_asks(change: dict[str, Any]
 
 REF: dict[str, Any] = {"secretRef": {"name": "desk", "key": "token"}}
 HOOK: dict[str, Any] = {"type": '"a"', "id": "body.id"}
+MAPS: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap"}
 SOURCE: dict[str, Any] = {"type": "CloudEvents", "auth": {"hmac": REF}}
 
 
@@ -370,7 +371,8 @@ SOURCE: dict[str, Any] = {"type": "CloudEvents", "auth": {"hmac": REF}}
     pytest.param({"type": "Slack", "auth": {"bearer": REF}}, "spec.auth.hmac: is required for Slack", id="Slack with a token"),
     pytest.param({"type": "Slack", "auth": {"hmac": {**REF, "header": "X-A"}}}, "spec.auth.hmac.header: is Slack's own", id="Slack with a header"),
     pytest.param({"type": "Slack", "auth": {"hmac": {**REF, "encoding": "Hex"}}}, "spec.auth.hmac.encoding: is Slack's own", id="Slack with an encoding"),
-    pytest.param({"type": "Kubernetes"}, "spec.type: Kubernetes is not supported by this version", id="what comes later"),
+    pytest.param({"type": "Kubernetes"}, "spec.auth: is about deliveries, and Kubernetes has none", id="objects with a way to prove it"),
+    pytest.param({"kubernetes": MAPS}, "spec.kubernetes: goes with Kubernetes alone; CloudEvents has none", id="CloudEvents with objects"),
     pytest.param({"type": "cloudevents"}, "spec.type: ", id="a type in small letters"),
     pytest.param({"auth": {}}, "spec.auth: must have exactly one of hmac, bearer and none, but has none of them", id="no way to prove anything"),
     pytest.param({"auth": {"none": {}, "hmac": REF}}, "but has hmac and none", id="two ways to prove it"),
@@ -395,6 +397,59 @@ def test_server_and_gateway_agree_on_the_source(change: dict[str, Any], told: st
     assert bool(refusals(schema, document)) is bool(said), (said, refusals(schema, document))
     assert bool(said) is bool(told)
     assert told in said
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    pytest.param({}, "", id="of a kind"),
+    pytest.param({"apiVersion": "apps/v1", "kind": "Deployment", "events": ["Added", "Deleted"], "when": "true"}, "", id="of a group, some changes of which"),
+    pytest.param({"selector": {"matchLabels": {"acme.dev/team": "desk", "x": ""}}}, "", id="with labels"),
+    pytest.param({"selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}, {"key": "c", "operator": "DoesNotExist"}]}}, "", id="with labels compared in other ways"),
+    pytest.param({"apiVersion": None}, "spec.kubernetes.apiVersion: ", id="without an apiVersion"),
+    pytest.param({"apiVersion": "apps"}, "spec.kubernetes.apiVersion: 'apps' is not an apiVersion", id="with a group for an apiVersion"),
+    pytest.param({"kind": "configmaps"}, "spec.kubernetes.kind: 'configmaps' is not a kind", id="with a plural for a kind"),
+    pytest.param({"events": ["added"]}, "spec.kubernetes.events[0]: ", id="with an event in small letters"),
+    pytest.param({"events": []}, "spec.kubernetes.events: must have at least 1 entry", id="of which nothing counts"),
+    pytest.param({"when": ""}, "spec.kubernetes.when: must not be empty", id="with an empty when"),
+    pytest.param({"selector": {"matchLabels": {"a": "b,c"}}}, "spec.kubernetes.selector.matchLabels.a: 'b,c' is not the value of a label", id="with what is no label"),
+    pytest.param({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "matchExpressions[0].values: is required with In", id="with a comparison to nothing"),
+    pytest.param({"selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}, "values: does not go with Exists", id="with a comparison that takes no values"),
+    pytest.param({"selector": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}}, "matchExpressions[0].key: 'a b' is not the name of a label", id="with the name of no label"),
+])  # fmt: skip
+def test_server_and_operator_agree_on_a_source_of_objects(change: dict[str, Any], told: str) -> None:
+    objects = {name: value for name, value in {**MAPS, **change}.items() if value is not None}
+    document, schema = {"type": "Kubernetes", "kubernetes": objects}, spec_schema(WorkflowEventSourceSpec)
+    said = ""
+    try:
+        parse_event_source_spec(document)
+    except InvalidSpec as error:
+        said = str(error)
+    assert bool(refusals(schema, document)) is bool(said), (said, refusals(schema, document))
+    assert bool(said) is bool(told)
+    assert told in said
+
+
+@pytest.mark.parametrize("name", ["auth", "mapping", "eventTypes", "rateLimit", "maxBodyBytes"])
+def test_what_is_about_deliveries_is_refused_beside_objects(name: str) -> None:
+    given = {
+        "auth": {"none": {}}, "mapping": HOOK, "eventTypes": [], "rateLimit": {"limit": 1, "period": "1s"}, "maxBodyBytes": 1,
+    }  # fmt: skip
+    document = {"type": "Kubernetes", "kubernetes": MAPS, name: given[name]}
+    assert refusals(spec_schema(WorkflowEventSourceSpec), document)
+    with pytest.raises(InvalidSpec) as caught:
+        parse_event_source_spec(document)
+    assert [problem.path for problem in caught.value.problems] == [f"spec.{name}"]
+
+
+@pytest.mark.parametrize(("labels", "problem"), [
+    pytest.param({"a b": "c"}, "'a b' is not the name of a label", id="a blank"),
+    pytest.param({"a,b": "c"}, "'a,b' is not the name of a label", id="a comma, which would be another selector"),
+    pytest.param({"x" * 318: "c"}, "is not the name of a label", id="too many letters"),
+])  # fmt: skip
+def test_the_operator_takes_no_label_of_a_name_with(labels: dict[str, str], problem: str) -> None:
+    """The API server's schema says nothing of the keys of an object."""
+    with pytest.raises(InvalidSpec) as caught:
+        parse_event_source_spec({"type": "Kubernetes", "kubernetes": {**MAPS, "selector": {"matchLabels": labels}}})
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(("hmac", "told"), [

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.controller.object_world import no_objects
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.controller.activities import Activities, ActivityReconciler
@@ -133,7 +134,8 @@ async def test_the_catalogue_is_read_afresh_and_what_is_made_of_it_kept(server: 
 
 def authoring_of(client: KubeClient, definitions: Definitions, activities: Activities, clock: FakeClock) -> Authoring:
     base = Base(settings=Settings(), clock=clock, metrics=Metrics("test"), client=client, alive={}, ready={})  # type: ignore[arg-type]  # time stands still
-    return Authoring(base, client, definitions, activities, PathEvaluator(), limits_of(clock), KubeRecords(client))
+    return Authoring(base, client, definitions, activities, PathEvaluator(), limits_of(clock), KubeRecords(client),
+                     no_objects(client, clock))  # fmt: skip
 
 
 @pytest.mark.parametrize(("changed", "queued"), [

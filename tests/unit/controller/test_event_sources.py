@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from tests.unit.controller.object_world import no_objects
 from tests.unit.kube.server import ApiServer, serving
 
 from kubesaga.cel.pool import CelPool
@@ -30,7 +31,6 @@ def evaluator() -> Iterator[CelPool]:
 
 @pytest.mark.parametrize(("change", "told"), [
     pytest.param({}, [], id="nothing"),
-    pytest.param({"type": "Kubernetes"}, ["spec.type: Kubernetes is not supported by this version"], id="a later type"),
     pytest.param({"mapping": {"type": "body.", "id": "body.id"}}, ["spec.mapping.type: in `body.`: "], id="a mapping that is no CEL"),
     pytest.param({"mapping": {"type": "'a'", "id": "event.id"}}, ["spec.mapping.id: in `event.id`: "], id="a mapping that reads what is not there"),
     pytest.param({"eventTypes": [{"type": "a"}, {"type": "b", "schema": {"type": "text"}}]}, ["spec.eventTypes[1].schema.type: is no valid JSON Schema"], id="a schema of no known type"),
@@ -51,7 +51,7 @@ async def world(evaluator: CelPool) -> AsyncIterator[tuple[ApiServer, EventSourc
         credentials = Credentials(server=api.url)
         transport = Transport(Authorization(_Same(credentials), credentials, clock=clock.monotonic), user_agent="t", clock=clock.monotonic)  # fmt: skip
         client = KubeClient(transport)
-        yield api, EventSourceReconciler(client, evaluator, clock)
+        yield api, EventSourceReconciler(client, evaluator, clock, no_objects(client, clock))
         await client.close()
 
 

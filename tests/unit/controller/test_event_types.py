@@ -27,7 +27,13 @@ SOURCE = RunKey(namespace="support", name="hook")
 
 def source(*types: str, namespace: str = "support", **spec: Any) -> dict[str, Any]:
     whole = {"type": "CloudEvents", "auth": {"none": {}}, "eventTypes": [{"type": type_} for type_ in types], **spec}
+    whole = {name: value for name, value in whole.items() if value is not None}
     return {"metadata": {"namespace": namespace, "name": "hook"}, "spec": whole}
+
+
+OBJECTS: dict[str, Any] = {
+    "type": "Kubernetes", "kubernetes": {"apiVersion": "v1", "kind": "ConfigMap"}, "auth": None, "eventTypes": None,
+}  # fmt: skip
 
 
 class World:
@@ -80,6 +86,8 @@ def world(server: ApiServer, client: KubeClient, clock: FakeClock) -> World:
         pytest.param(["desk:opened"], source("desk:opened", namespace="other"), "False", id="registered elsewhere"),
         pytest.param(["desk:opened"], source("desk:opened", auth={}), "False", id="registered by a source that is wrong"),
         pytest.param(["desk:opened"], source(), "False", id="before a source that takes all and registers none"),
+        pytest.param(["kubernetes:configmap:deleted", "kubernetes:configmap:*"], source(**OBJECTS), "True", id="of objects that are watched"),
+        pytest.param(["kubernetes:secret:added"], source(**OBJECTS), "False", id="of objects that nobody watches"),
         pytest.param([], None, None, id="none"),
     ],
 )  # fmt: skip

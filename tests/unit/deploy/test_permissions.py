@@ -126,8 +126,23 @@ def grants(rules: Iterable[Object]) -> Grants:
     return found
 
 
+WATCHABLE: Object = {
+    "watchableKinds": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps"},
+        {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "resource": "ingresses"},
+    ]
+}
+WATCHER: Grants = {
+    **OPERATOR, "/configmaps": {"get", "list", "watch"}, "networking.k8s.io/ingresses": {"get", "list", "watch"},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("values", "expected"), [
     pytest.param({}, CLUSTER_MODE, id="in the whole cluster"),
+    pytest.param(WATCHABLE, {**CLUSTER_MODE, "ClusterRole kubesaga": WATCHER}, id="with objects that may be watched"),
+    pytest.param({**NAMESPACED, **WATCHABLE}, {
+        **NAMESPACED_MODE, "Role support/kubesaga": WATCHER, "Role billing/kubesaga": WATCHER,
+    }, id="with objects that may be watched in two namespaces"),
     pytest.param(NAMESPACED, NAMESPACED_MODE, id="in two namespaces"),
     pytest.param(
         {**NAMESPACED, "settings": {"catalogueNamespace": "catalogue"}}, CATALOGUE_ELSEWHERE,
@@ -198,6 +213,12 @@ def test_in_namespaced_mode_nothing_of_the_operator_reaches_beyond_its_namespace
     variables = pod_spec(NAMESPACED)["containers"][0]["env"]
     told = {variable["name"]: variable["value"] for variable in variables if "value" in variable}
     assert Settings.from_env(told).namespaces == ("support", "billing")
+
+
+def test_the_operator_is_told_which_kinds_it_may_watch() -> None:
+    variables = pod_spec(WATCHABLE)["containers"][0]["env"]
+    told = {variable["name"]: variable["value"] for variable in variables if "value" in variable}
+    assert Settings.from_env(told).watchable_kinds == ("v1/ConfigMap", "networking.k8s.io/v1/Ingress")
 
 
 def test_nobody_may_change_a_workflowaction_but_the_operator_who_marks_it() -> None:

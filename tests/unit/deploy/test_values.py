@@ -29,6 +29,10 @@ SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
     pytest.param("watchNamespaces: support", "/watchNamespaces", id="one namespace that is not in a list"),
     pytest.param("watchNamespaces: [Support]", "/watchNamespaces/0", id="a namespace with a capital letter"),
     pytest.param("watchNamespaces: [a, a]", "/watchNamespaces", id="the same namespace twice"),
+    pytest.param("watchableKinds: [v1/ConfigMap]", "/watchableKinds/0", id="a kind in one text"),
+    pytest.param("watchableKinds: [{apiVersion: v1, kind: ConfigMap}]", "/watchableKinds/0", id="a kind without its plural"),
+    pytest.param("watchableKinds: [{apiVersion: v1, kind: X, resource: '*'}]", "/watchableKinds/0/resource", id="all resources of a group"),
+    pytest.param("settings: {watchableKinds: [v1/X]}", "'watchableKinds'", id="kinds without the right to watch them"),
     pytest.param("settings: {httpTimeOut: 3}", "'httpTimeOut'", id="an unknown setting"),
     pytest.param("settings: {namespaces: [a]}", "'namespaces'", id="a setting that the chart derives"),
     pytest.param("settings: {httpTimeout: 30s}", "/settings/httpTimeout", id="text for seconds"),
@@ -147,6 +151,7 @@ CHANGES: Mapping[str, Any] = {
         ["crds.install", "crds.keep", "rbac.create", "rbac.aggregatedRoles", "serviceAccount.create"], False
     ),
     "watchNamespaces": ["a"],
+    "watchableKinds": [{"apiVersion": "v1", "kind": "A", "resource": "as"}],
     "settings": {"workers": 1},
     "pythonPath": ["/a"],
     "image.digest": "sha256:" + 64 * "0",

@@ -61,6 +61,10 @@ class ApiServer:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _stop: int = 0
     watching: int = 0
+    forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By method and plural: the sentence with which each such request is refused (403)."""
+    kinds: dict[str, list[Object]] = field(default_factory=dict)
+    """What discovery answers, by apiVersion."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _held: asyncio.Future[web.StreamResponse] | None = None
 
@@ -144,14 +148,20 @@ class ApiServer:
     async def _answer(self, request: web.Request, method: str, body: bytes) -> web.StreamResponse:
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _status(401, "Unauthorized", "Unauthorized")
-        match = _PATH.match(request.path)
+        kinds = self.kinds.get(re.sub("^/apis?/", "", request.path))
+        match = None if kinds else _PATH.match(request.path)
         if match is None:
-            return _status(404, "NotFound", "no such path")
+            found = _reply(200, {"kind": "APIResourceList", "resources": kinds}, {})
+            return found if kinds else _status(404, "NotFound", "no such path")
         plural, namespace, name = match["plural"], match["namespace"] or "", match["name"]
-        if method == "WATCH":
-            return await self._watch(request, plural, namespace)
-        if method == "GET" and name is None:
-            return self._list(request, plural, namespace)
+        if (method, plural) in self.forbidden:
+            return _status(403, "Forbidden", self.forbidden[method, plural])
+        if method == "WATCH" or (method == "GET" and name is None):
+            return (
+                await self._watch(request, plural, namespace)
+                if method == "WATCH"
+                else self._list(request, plural, namespace)
+            )
         if method == "POST":
             return await self._create(plural, namespace, json.loads(body))
         known = self.objects.get((plural, namespace, name))
@@ -190,12 +200,29 @@ class ApiServer:
         if asked is not None and int(asked) > version:
             cause = {"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
             return _status(504, "Timeout", f"Too large resource version: {asked}", cause)
-        start = int(request.query.get("continue", 0))
+        begin, _, moment = request.query.get("continue", "").partition("@")
+        if request.query.get("resourceVersionMatch") == "Exact" or moment:
+            version = int(moment or asked or 0)
+            if version < self._oldest:
+                return _status(410, "Expired", f"The resourceVersion for the provided list is too old: {version}")
+            objects, moment = self._state_at(version), f"@{version}"
+        start = int(begin or 0)
         end = start + (int(request.query.get("limit", 0)) or 1_000_000)
         found = [obj for key, obj in objects.items() if key[0] == plural and namespace in ("", key[1])]
         found = [obj for obj in found if _selected(obj, request.query.get("labelSelector"))]
-        metadata = {"resourceVersion": str(version)} | ({"continue": str(end)} if end < len(found) else {})
+        metadata = {"resourceVersion": str(version)} | ({"continue": f"{end}{moment}"} if end < len(found) else {})
         return _reply(200, {"kind": "List", "metadata": metadata, "items": found[start:end]}, {})
+
+    def _state_at(self, version: int) -> dict[tuple[str, str, str], Object]:
+        """Return what there was, as far as watches have been told of it."""
+        found: dict[tuple[str, str, str], Object] = {}
+        for at, type_, plural, obj in self._history:
+            key = (plural, obj["metadata"].get("namespace", ""), obj["metadata"].get("name", ""))
+            if at <= version and type_ in ("ADDED", "MODIFIED"):
+                found[key] = obj
+            elif at <= version and type_ == "DELETED":
+                found.pop(key, None)
+        return found
 
     async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
         position = int(request.query["resourceVersion"])
@@ -232,11 +259,13 @@ def _status(code: int, reason: str, message: str, details: Object | None = None)
 
 
 def _selected(obj: Object, selector: str | None) -> bool:
-    if selector is None:
-        return True
-    name, _, value = selector.partition("=")
-    equal = (obj["metadata"].get("labels") or {}).get(name.removesuffix("!")) == value
-    return equal is not name.endswith("!")
+    """Tell whether an object bears labels: `a=b` and `a!=b`, with commas between."""
+    labels = obj["metadata"].get("labels") or {}
+    for part in filter(None, (selector or "").split(",")):
+        name, _, value = part.partition("=")
+        if (labels.get(name.removesuffix("!")) == value) is name.endswith("!"):
+            return False
+    return True
 
 
 def _merged(target: Any, patch: Any) -> Any:
