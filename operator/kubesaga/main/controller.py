@@ -221,21 +221,14 @@ async def _lead(base: Base, elector: Elector) -> None:
             evaluator=evaluator, ledger=admission.ledger, clock=clock,
         )  # fmt: skip
         runs = Queue(reconciler.process, clock, workers=settings.workers, jitter=random.random)
-        authoring = Authoring(base, client, definitions, activities, evaluator, admission.limits, records,
-                              make_object_watches(base, client, evaluator, poster))  # fmt: skip
+        objects = make_object_watches(base, client, evaluator, poster)
+        authoring = Authoring(base, client, definitions, activities, evaluator, admission.limits, records, objects)
         answering = Queue(actions.process, clock, workers=2, jitter=random.random)
         watched = (
             Watched(resource=WORKFLOW_RUNS, memory=records, add=runs.add),
             Watched(resource=WORKFLOW_ACTIONS, memory=actions, add=answering.add),
         )
-        resync = Resync(
-            client, watched, namespaces=settings.namespaces, missed=base.metrics.missed_events.inc,
-            clock=clock, interval=settings.resync_interval,
-        )  # fmt: skip
-        retention = Retention(
-            client, records, definitions, revisions, namespaces=settings.namespaces,
-            deleted=base.metrics.on_deleted, clock=clock, interval=settings.retention_interval,
-        )  # fmt: skip
+        resync, retention = _upkeep(base, client, watched, records, definitions, revisions)
         _observe(base, records, runs, pods, resync, admission.guards)
         await _work(
             base,
@@ -247,6 +240,27 @@ async def _lead(base: Base, elector: Elector) -> None:
             ],
             _Shell(records, runs, authoring, actions, answering),
         )  # fmt: skip
+
+
+def _upkeep(
+    base: Base,
+    client: KubeClient,
+    watched: tuple[Watched, ...],
+    records: KubeRecords,
+    definitions: Definitions,
+    revisions: Revisions,
+) -> tuple[Resync, Retention]:
+    """Return what looks after the watches, and what deletes whose time is over."""
+    settings, clock = base.settings, base.clock
+    resync = Resync(
+        client, watched, namespaces=settings.namespaces, missed=base.metrics.missed_events.inc,
+        clock=clock, interval=settings.resync_interval,
+    )  # fmt: skip
+    retention = Retention(
+        client, records, definitions, revisions, namespaces=settings.namespaces,
+        deleted=base.metrics.on_deleted, clock=clock, interval=settings.retention_interval,
+    )  # fmt: skip
+    return resync, retention
 
 
 async def _work(

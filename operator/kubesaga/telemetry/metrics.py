@@ -47,22 +47,6 @@ class Metrics:
             "kubesaga_schedule_ticks", "Ticks of schedules: started a run, were left out, or could not have one.", ["result"],
             registry=registry,
         )  # fmt: skip
-        self.events_offered = Counter(
-            "kubesaga_events_offered", "Live runs that an event was offered to, by what they made of it.",
-            ["namespace", "workflow", "answer"], registry=registry,
-        )  # fmt: skip
-        self.object_events = Counter(
-            "kubesaga_resource_events", "Changes of watched objects: caused runs, matched no trigger, were left out by when, or could not be held against it.",
-            ["namespace", "source", "result"], registry=registry,
-        )  # fmt: skip
-        self.object_runs = Counter(
-            "kubesaga_resource_runs", "Runs that changes of watched objects caused: created, there already, or refused by the API server.",
-            ["namespace", "workflow", "result"], registry=registry,
-        )  # fmt: skip
-        self.object_triggers = Counter(
-            "kubesaga_resource_triggers", "Triggers that wait for a change's type: matched it, filtered it out, or could not be held against it.",
-            ["namespace", "workflow", "result"], registry=registry,
-        )  # fmt: skip
         self.attempts_started = Counter(
             "kubesaga_attempts_started", "Attempts that were started.", ["workflow", "kind"], registry=registry
         )
@@ -83,6 +67,26 @@ class Metrics:
         self.missed_events = Counter(
             "kubesaga_watch_missed", "Changes that a resync found and the watch had not told.", registry=registry
         )
+        self._of_events()
+
+    def _of_events(self) -> None:
+        registry = self.registry
+        self.events_offered = Counter(
+            "kubesaga_events_offered", "Live runs that an event was offered to, by what they made of it.",
+            ["namespace", "workflow", "answer"], registry=registry,
+        )  # fmt: skip
+        self.object_events = Counter(
+            "kubesaga_resource_events", "Changes of watched objects: caused runs, matched no trigger, were left out by when, or could not be held against it.",
+            ["namespace", "source", "result"], registry=registry,
+        )  # fmt: skip
+        self.object_runs = Counter(
+            "kubesaga_resource_runs", "Runs that changes of watched objects caused: created, there already, or refused by the API server.",
+            ["namespace", "workflow", "result"], registry=registry,
+        )  # fmt: skip
+        self.object_triggers = Counter(
+            "kubesaga_resource_triggers", "Triggers that wait for a change's type: matched it, filtered it out, or could not be held against it.",
+            ["namespace", "workflow", "result"], registry=registry,
+        )  # fmt: skip
 
     def gauge(self, name: str, text: str, labels: Iterable[str], read: Callable[[], Iterable[Sample]]) -> None:
         """Add a gauge whose samples are read by `refresh`."""
