@@ -21,8 +21,8 @@ from kubesaga.engine.validation.sources import problems_of_source
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES
-from kubesaga.triggers.object_watch import Standing
-from kubesaga.triggers.object_watches import ObjectWatches
+from kubesaga.triggers.objects.watch import Standing
+from kubesaga.triggers.objects.watches import ObjectWatches
 
 _log: Final = logging.getLogger("kubesaga.workflow_engine")
 _TAKEN: Final = "A gateway that serves this namespace takes deliveries."

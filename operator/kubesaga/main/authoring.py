@@ -21,7 +21,7 @@ from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.kube.client import KubeClient
 from kubesaga.main.execution import Base
-from kubesaga.triggers.object_watches import ObjectWatches
+from kubesaga.triggers.objects.watches import ObjectWatches
 from kubesaga.triggers.ticker import Ticker
 
 

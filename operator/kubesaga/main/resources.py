@@ -14,8 +14,8 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.kube.events import EventPoster, Reference
 from kubesaga.main.execution import Base
 from kubesaga.triggers.causes import WorkflowTriggers
-from kubesaga.triggers.object_teller import ObjectTeller, Warn
-from kubesaga.triggers.object_watches import ObjectWatches
+from kubesaga.triggers.objects.teller import ObjectTeller, Warn
+from kubesaga.triggers.objects.watches import ObjectWatches
 
 _log: Final = logging.getLogger("kubesaga.workflow_engine")
 

@@ -19,8 +19,8 @@ from kubesaga.telemetry.metrics import Metrics
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.triggers.causes import WorkflowTriggers
-from kubesaga.triggers.object_teller import ObjectTeller
-from kubesaga.triggers.object_watches import ObjectWatches
+from kubesaga.triggers.objects.teller import ObjectTeller
+from kubesaga.triggers.objects.watches import ObjectWatches
 
 KEY = RunKey(namespace="support", name="maps")
 MAPS = {"apiVersion": "v1", "kind": "ConfigMap"}

@@ -13,7 +13,7 @@ from kubesaga.api.object_source import KubernetesObjects, LabelRequirement, Labe
 from kubesaga.engine.language.schemas import violation
 from kubesaga.kube.resources import Resource
 from kubesaga.testing.paths import PathEvaluator
-from kubesaga.triggers.object_events import (
+from kubesaga.triggers.objects.changes import (
     Change,
     change_of,
     event_of_change,

@@ -10,8 +10,8 @@ import pytest
 from tests.unit.kube.server import until
 
 from kubesaga.testing.clock import FakeClock
-from kubesaga.triggers.object_events import Change, change_of
-from kubesaga.triggers.object_lanes import Lanes
+from kubesaga.triggers.objects.changes import Change, change_of
+from kubesaga.triggers.objects.lanes import Lanes
 
 
 def added(name: str, version: int) -> Change:

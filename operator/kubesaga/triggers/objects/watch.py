@@ -27,9 +27,9 @@ from kubesaga.kube.client import KubeClient, Object, Selection
 from kubesaga.kube.discovery import Discovery, Found
 from kubesaga.kube.informer import Informer
 from kubesaga.kube.resources import WORKFLOW_EVENT_SOURCES, Resource
-from kubesaga.triggers.object_events import Change, change_of, is_secret
-from kubesaga.triggers.object_lanes import Lanes
-from kubesaga.triggers.object_teller import Watched
+from kubesaga.triggers.objects.changes import Change, change_of, is_secret
+from kubesaga.triggers.objects.lanes import Lanes
+from kubesaga.triggers.objects.teller import Watched
 
 _log: Final = logging.getLogger("kubesaga.workflow_engine")
 

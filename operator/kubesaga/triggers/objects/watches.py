@@ -13,10 +13,10 @@ from kubesaga.api.reasons import Reason
 from kubesaga.engine.attempt import RunKey
 from kubesaga.kube.client import KubeClient, Object
 from kubesaga.kube.discovery import Discovery
-from kubesaga.triggers.namespace_workflows import NamespaceWorkflows
-from kubesaga.triggers.object_events import Change
-from kubesaga.triggers.object_teller import ObjectTeller, Watched
-from kubesaga.triggers.object_watch import Clock, ObjectWatch, Standing
+from kubesaga.triggers.objects.changes import Change
+from kubesaga.triggers.objects.teller import ObjectTeller, Watched
+from kubesaga.triggers.objects.watch import Clock, ObjectWatch, Standing
+from kubesaga.triggers.objects.workflows import NamespaceWorkflows
 
 _NOT_ALLOWED: Final = (
     "spec.kubernetes: {named} may not be watched: the administrator allows {allowed}. "

@@ -19,7 +19,7 @@ from kubesaga.telemetry.metrics import Metrics
 from kubesaga.triggers.causes import Caused, WorkflowTriggers
 from kubesaga.triggers.events import Event
 from kubesaga.triggers.making import NotMade, RunMaker, origin_of
-from kubesaga.triggers.object_events import Change, event_of_change, is_truncated, provenance_of, scope_of
+from kubesaga.triggers.objects.changes import Change, event_of_change, is_truncated, provenance_of, scope_of
 
 _log: Final = logging.getLogger("kubesaga.workflow_engine")
 _WHEN: Final = "spec.kubernetes.when"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from kubesaga.triggers.object_events import Change
+from kubesaga.triggers.objects.changes import Change
 
 _log: Final = logging.getLogger("kubesaga.workflow_engine")
 _AT_ONCE: Final = 8
