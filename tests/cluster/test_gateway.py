@@ -129,7 +129,8 @@ def test_what_is_applied_or_rotated_while_it_runs_holds(desk: Cluster, tmp_path:
 
 
 @pytest.mark.parametrize(("spec", "told"), [
-    pytest.param({"type": "Kubernetes", "auth": {"none": {}}}, "spec.type", id="a type that comes later"),
+    pytest.param({"type": "Email", "auth": {"none": {}}}, "spec.type", id="a type that does not exist"),
+    pytest.param({"type": "Kubernetes", "auth": {"none": {}}}, "spec.kubernetes", id="objects that are not named"),
     pytest.param({"type": "CloudEvents", "auth": {}}, "spec.auth", id="no way to prove anything"),
     pytest.param({"type": "Webhook", "auth": {"none": {}}}, "spec", id="a webhook without a mapping"),
     pytest.param({"type": "Slack", "auth": {"none": {}}}, "spec", id="Slack without its secret"),
