@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.cluster.cluster import Cluster
@@ -19,8 +20,8 @@ from tests.faults.campaign import Figures, Result, calm, play_all
 from tests.faults.faults import Twist
 from tests.faults.mutants import MUTANTS
 from tests.faults.plans import Case, every_answer, every_event, every_moment, mixes, mutant_cases
-from tests.faults.saga import undone, wide
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.saga import answered, undone, wide
+from tests.faults.scenarios import SCENARIOS, brought
 from tests.faults.upstream import Upstream, connected
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,14 +76,18 @@ async def _sections(upstream: Upstream, options: argparse.Namespace) -> dict[str
     if options.seed:
         return {"seeds": mixes(options.seed)}
     calms = [calm(), *(Case(plan=calm().plan, sagas=(saga,)) for saga in (wide, undone))]
-    undisturbed, side_by_side, backwards = await play_all(upstream, calms, lanes=1)
-    for each in (undisturbed, side_by_side, backwards):
+    calms.append(replace(calm(), sagas=(answered,), during=brought))
+    undisturbed, side_by_side, backwards, told = await play_all(upstream, calms, lanes=1)
+    for each in (undisturbed, side_by_side, backwards, told):
         assert not each.violations, f"without any fault: {each.violations}"
     print(f"The reference saga makes {undisturbed.record.writes} writes.")
     sections = {
         "every write of the reference saga: killed before, killed after, answer lost": every_moment(undisturbed.record),
         "every write of a saga that does things side by side: the same": every_moment(side_by_side.record, (wide,)),
         "every write of a saga that is undone: the same": every_moment(backwards.record, (undone,)),
+        "every write of a saga that waits for an event, and of who brings it: the same": every_moment(
+            told.record, (answered,), brought
+        ),
         "every write: refused, not heard of, slow": every_answer(undisturbed.record),
         "every class of events": every_event([twist for twist in Twist if twist is not Twist.FREEZE]),
         "scenarios": [scenario.case for scenario in sorted(SCENARIOS, key=lambda each: each.case.place)],

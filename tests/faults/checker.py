@@ -258,7 +258,7 @@ def the_end_is_as_without_faults(record: Record, name: str, saga: Saga) -> Itera
         elif activity in saga.pods:
             if not _pods(record, name):
                 yield f"end: {activity} is {_words(known)} and had no pod"
-        elif not any(effect.activity == activity for effect in _effects(record, name)):
+        elif activity not in saga.waits and not any(effect.activity == activity for effect in _effects(record, name)):
             yield f"end: {activity} is {_words(known)} and has had no effect"
 
 

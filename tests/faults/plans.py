@@ -53,9 +53,9 @@ def places(record: Record) -> list[tuple[str, int]]:
     return found
 
 
-def every_moment(record: Record, sagas: Sequence[SagaOf] = (reference,)) -> list[Case]:
+def every_moment(record: Record, sagas: Sequence[SagaOf] = (reference,), during: During | None = None) -> list[Case]:
     """Return one case for each write and each of: killed before it, killed after it, answer lost."""
-    return [_at(label, nth, fault, sagas) for label, nth in places(record) for fault in MOMENTS]
+    return [replace(_at(label, nth, fault, sagas), during=during) for label, nth in places(record) for fault in MOMENTS]
 
 
 ANSWERS = (

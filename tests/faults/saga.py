@@ -42,6 +42,8 @@ class Saga:
     """What runs after everything else, undos included."""
     undone: frozenset[str] = frozenset()
     """What is undone in every history."""
+    waits: frozenset[str] = frozenset()
+    """Activities that only wait: they have no attempts, and no effects."""
     most: int = 3
     """maxAttempts."""
 
@@ -168,6 +170,34 @@ def undone(effects: str, service: str) -> Saga:
             "score": End(output={"id": "r-1"}), "pack": End(phase="Compensated"),
             "notify": End(phase="Compensated"), "ship": End(phase="Failed"), "audit": End(output={"audited": True}),
         },
+    )  # fmt: skip
+
+
+ANSWER: dict[str, Any] = {
+    "specversion": "1.0",
+    "type": "order:answered",
+    "source": "desk",
+    "id": "a-1",
+    "data": {"yes": True},
+}
+"""What ends the wait of `answered`."""
+
+
+def answered(effects: str, service: str) -> Saga:
+    """Return a saga that waits for an event, which somebody must bring."""
+    note = {"effects": effects}
+    spec = {
+        "timeout": "5m",
+        "activities": [
+            {"name": "ask", "handler": "faults:reserve", "params": note},
+            {"name": "answer", "waitFor": {"event": ANSWER["type"], "when": "received.data.yes", "timeout": "4m"}},
+            {"name": "audit", "handler": "faults:audit", "params": note},
+        ],
+    }
+    return Saga(
+        name="answered", spec=spec, phase="Succeeded", calls=8, waits=frozenset({"answer"}),
+        needs={"answer": ("ask",), "audit": ("answer",)},
+        ends={"ask": End(output={"id": "r-1"}), "answer": End(output=ANSWER), "audit": End(output={"audited": True})},
     )  # fmt: skip
 
 

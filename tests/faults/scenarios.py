@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from tests.faults.lane import PATIENCE, During, Lane
 from tests.faults.operator_process import LEASE_LOST, OperatorProcess
 from tests.faults.plans import Case
 from tests.faults.proxy import Proxy
-from tests.faults.saga import cancelled, late_pod, long_pod, reference, refused_once, undone, wide
+from tests.faults.saga import ANSWER, answered, cancelled, late_pod, long_pod, reference, refused_once, undone, wide
 from tests.faults.upstream import GROUP_PATH
 
 SHORT_LEASE = (("lease_duration", "3"),)
@@ -131,6 +132,20 @@ async def cancel(lane: Lane, run: str) -> None:
     await lane.upstream.json("PATCH", path, {"spec": {"shutdown": "Cancel"}})
 
 
+async def brought(lane: Lane, run: str) -> None:
+    """Somebody brings the event that the run waits for, by a messenger, which must say in the end that the run has taken it."""
+    await lane.wait_activity(run, "answer", "Waiting")
+    name, path = f"{run}-event", f"{GROUP_PATH}/namespaces/{lane.namespace}/workflowruns"
+    spec = {"workflowRef": {"name": run}, "deliver": True, "event": json.dumps(ANSWER)}
+    body = {"apiVersion": "kubesaga.dev/v1alpha1", "kind": "WorkflowRun", "metadata": {"name": name}, "spec": spec}
+    await lane.upstream.json("POST", path, body)
+    ended = await lane.observer.wait(lambda: (lane.run(name).get("status") or {}).get("completionTime"), PATIENCE)
+    assert ended, f"{name} does not end"
+    status = lane.run(name)["status"]
+    told = [(each["run"], each["answer"]) for each in status.get("recipients", ())]
+    assert (status["reason"], told) == ("Delivered", [(run, "Applied")]), status
+
+
 async def down_over_the_deadline(lane: Lane, run: str) -> None:
     """The operator is away when the attempt's time is over, and comes back later."""
     await pod_of(lane, run, "Running")
@@ -217,6 +232,10 @@ SCENARIOS = [
         ("F1", "killed before a pod is made", _case(_blow("create pods", 1, BEFORE)), True),
         ("F1", "killed after a pod is made", _case(_blow("create pods", 1, AFTER)), False),
         ("F1", "killed before the run is let go", _case(_blow("patch workflowruns", 2, BEFORE)), True),
+        ("F1", "killed before it is written down whom an event is for", _case(_blow(_STATUS, 4, BEFORE), sagas=(answered,), during=brought), True),
+        ("F1", "killed when a run has taken an event", _case(_blow(_STATUS, 5, AFTER), sagas=(answered,), during=brought), False),
+        ("F3", "every answer to a status write is lost while an event is given to a run", _case(_blow(_STATUS, 0, LOST), sagas=(answered,), during=brought), True),
+        ("F11", "nobody tells of an event for a run that waits", _twist("workflowruns ADDED", Twist.DROP, nth=2, sagas=(answered,), during=brought), False),
         ("F2", "the answer to a pod's creation is lost", _case(_blow("create pods", 1, LOST)), False),
         ("F3", "the answer to a status write is lost", _case(_blow(_STATUS, 3, LOST)), False),
         ("F3", "every answer to a status write is lost", _case(_blow(_STATUS, 0, LOST)), True),
