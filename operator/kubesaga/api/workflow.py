@@ -197,7 +197,7 @@ class WorkflowStatus(GuardsStatus):
     schedules: ScheduleMap | None = None
     """How far each schedule has come, by the trigger's name."""
     awaited_events: list[EventPattern] | None = None
-    """The types of event that live runs may wait for, those of older revisions included: what a gateway keeps for them."""
+    """The types of event that live runs may wait for, those of older revisions included, and that do not come by key: for these a messenger is made."""
 
 
 def resource_kind() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from kubesaga.api.workflow import WorkflowSpec
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.event_waits import awaited_by_messenger
 from kubesaga.engine.snapshot import Unusable
 from kubesaga.errors import KubesagaError
 from kubesaga.kube.errors import ApiError
@@ -58,7 +59,10 @@ class AwaitedEvents:
         """
         others = self._live(key) - ({current[0]} if current is not None else set())
         self._looked[key] = others | ({current[0]} if current is not None else set())
-        found, unsure = set(awaited_in(current[1]) if current is not None else ()), self._is_new(key, generation)
+        found, unsure = (
+            set(awaited_by_messenger(current[1]) if current is not None else ()),
+            self._is_new(key, generation),
+        )
         for revision in sorted(others):
             try:
                 definition, _ = await self._definitions.of_revision(key.namespace, revision, key.name)
@@ -68,12 +72,12 @@ class AwaitedEvents:
                 unsure = True
                 continue
             if not isinstance(definition, Unusable):
-                found.update(awaited_in(definition.spec))
+                found.update(awaited_by_messenger(definition.spec))
         return sorted(found.union(recorded) if unsure else found)
 
     def next_look(self, spec: WorkflowSpec | None, awaited: Iterable[str]) -> datetime | None:
         """Return when to look again whether all of it is still awaited; None: the Workflow as it is now waits for all."""
-        extra = set(awaited).difference(awaited_in(spec) if spec is not None else ())
+        extra = set(awaited).difference(awaited_by_messenger(spec) if spec is not None else ())
         return self._clock.now() + _AGAIN if extra else None
 
     def run_changed(self, body: Mapping[str, Any]) -> RunKey | None:
@@ -110,9 +114,3 @@ class AwaitedEvents:
         if known is None or known[0] != generation:
             known = self._since[key] = (generation, now)
         return now < known[1] + _PASS
-
-
-def awaited_in(spec: WorkflowSpec) -> set[str]:
-    """Return the types of event that runs of a spec wait for."""
-    waits = (activity.wait_for for activity in (*spec.activities, *spec.finally_))
-    return {wait.event for wait in waits if wait is not None and wait.event is not None}

@@ -13,13 +13,14 @@ from kubesaga.api.conditions import Truth, with_condition
 from kubesaga.api.event_types import CATALOGUE, EventType
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
-from kubesaga.controller.awaited_events import AwaitedEvents, awaited_in
+from kubesaga.controller.awaited_events import AwaitedEvents
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.event_types import EventTypes, unknown_events
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey
+from kubesaga.engine.event_waits import event_waits
 from kubesaga.engine.uses import NOTHING, Uses
 from kubesaga.engine.validation.workflow import warnings_of
 from kubesaga.errors import InvalidSpec, Problem
@@ -142,7 +143,7 @@ def _key_of(metadata: dict[str, Any]) -> RunKey:
 
 def _events_known(spec: WorkflowSpec, types: Mapping[str, EventType]) -> tuple[Truth, Reason, str] | None:
     """Return what the condition EventKnown says; None for a Workflow that is about no events."""
-    if all(trigger.event is None for trigger in spec.triggers) and not awaited_in(spec):
+    if all(trigger.event is None for trigger in spec.triggers) and not any(event_waits(spec)):
         return None
     unknown = list(unknown_events(spec, types))
     if not unknown:

@@ -14,14 +14,12 @@ from typing import Any, Final
 
 from kubesaga.api.action import Verb
 from kubesaga.api.event_types import fits
-from kubesaga.api.parsing import field_path
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.run import RecipientStatus, RunPhase
-from kubesaga.api.workflow import Activity
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Decision, Note, Offer, Summons
-from kubesaga.engine.definition import Definition
 from kubesaga.engine.effects import tidying
+from kubesaga.engine.event_waits import comes_by_key, event_waits
 from kubesaga.engine.language.expressions import Evaluator, ExpressionError, condition
 from kubesaga.engine.obeying import answers_of_messenger
 from kubesaga.engine.scope import parsed_event
@@ -36,16 +34,6 @@ _NAMED: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventWait:
-    """A waitFor that an event ends."""
-
-    activity: str
-    pattern: str
-    when: str | None
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Heard:
     """Who an event is for."""
 
@@ -54,24 +42,10 @@ class _Heard:
     """Why some could not be asked."""
 
 
-def event_waits(definition: Definition) -> tuple[EventWait, ...]:
-    """Return the waitFors of a Workflow that events end, in order."""
-    found: list[EventWait] = []
-    for part in ("activities", "finally"):
-        activities: Sequence[Activity] = (
-            definition.spec.activities if part == "activities" else definition.spec.finally_
-        )
-        for number, activity in enumerate(activities):
-            wait = activity.wait_for
-            if wait is not None and wait.event is not None:
-                path = field_path("spec", part, number, "waitFor", "when")
-                found.append(EventWait(activity=activity.name, pattern=wait.event, when=wait.when, path=path))
-    return tuple(found)
-
-
 def heard_by(listener: Listener, event: Mapping[str, Any], evaluator: Evaluator) -> tuple[RecipientStatus | None, str]:
     """Return what a live run waits for an event with, None if it does not; and why it could not be asked."""
-    waits = [wait for wait in event_waits(listener.definition) if fits(wait.pattern, str(event.get("type", "")))]
+    spec = listener.definition.spec
+    waits = [wait for wait in event_waits(spec) if fits(wait.pattern, str(event.get("type", "")))]
     if not waits:
         return None, ""
     own = parsed_event(listener.event)
@@ -86,7 +60,7 @@ def heard_by(listener: Listener, event: Mapping[str, Any], evaluator: Evaluator)
     fault = ""
     for wait in waits:
         try:
-            if wait.when is None or condition(wait.when, scope, evaluator, wait.path):
+            if wait.when is None or condition(wait.when, scope, evaluator, f"{wait.path}.when"):
                 names.append(wait.activity)
         except ExpressionError as error:
             fault = fault or f"{listener.key.name}: {error}"
@@ -136,8 +110,13 @@ def deliver(snapshot: Snapshot, now: datetime, evaluator: Evaluator) -> Decision
 
 
 def _heard(run: Run, listeners: Sequence[Listener], event: Mapping[str, Any], evaluator: Evaluator) -> _Heard:
-    """Return who the event is for. A run that is newer than the messenger does not hear of what was before it."""
-    asked = [heard_by(each, event, evaluator) for each in listeners if each.created <= run.created]
+    """Return who the event is for. A run that is newer than the messenger does not hear of what was before it.
+
+    What counts for each is its own revision, also in that such events come to it by its key.
+    """
+    type_ = str(event.get("type", ""))
+    there = [each for each in listeners if each.created <= run.created]
+    asked = [heard_by(each, event, evaluator) for each in there if not comes_by_key(type_, each.definition.spec)]
     return _Heard(
         recipients=tuple(each for each, _ in asked if each is not None),
         faults=tuple(fault for _, fault in asked if fault),

@@ -20,26 +20,37 @@ from kubesaga.kube.client import Object
 class Awaited:
     """The types of event, patterns among them, that live runs of one Workflow may wait for."""
 
-    patterns: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    """Those that the Workflow waits for as it is now."""
     by_key: tuple[str, ...] = ()
-    """Those that come as the run of a trigger, which finds the live run of its key (`onConflict: Signal`)."""
+    """Of the Workflow as it is now, those that come as the run of a trigger, which finds the live run of its key."""
+    older: tuple[str, ...] = ()
+    """Those that revisions of live runs wait for, by the status; what comes to them by key is not among them."""
+
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self.own or self.older)
 
     def waits_for(self, type_: str) -> bool:
         """Tell whether an event of a type that came in is to be given to live runs by a messenger."""
-        if not self.patterns or type_ in TIMER_EVENTS:
+        if type_ in TIMER_EVENTS:
             return False
-        taken = any(fits(pattern, type_) for pattern in self.by_key)
-        return not taken and any(fits(pattern, type_) for pattern in self.patterns)
+        own = _any_fits(self.own, type_) and not _any_fits(self.by_key, type_)
+        return own or _any_fits(self.older, type_)
 
 
 def awaited_by(workflow: Object) -> Awaited:
     """Return what runs of a Workflow may wait for: those that its spec makes, and those of older revisions."""
     spec, status = _object(workflow.get("spec")), _object(workflow.get("status"))
-    patterns = {*_in_spec(spec), *_texts(status.get("awaitedEvents"))}
-    if not patterns:
-        return Awaited()
     signals = _object(spec.get("concurrency")).get("onConflict") == OnConflict.SIGNAL
-    return Awaited(patterns=tuple(sorted(patterns)), by_key=tuple(_triggering(spec)) if signals else ())
+    return Awaited(
+        own=tuple(_in_spec(spec)), by_key=tuple(_triggering(spec)) if signals else (),
+        older=tuple(_texts(status.get("awaitedEvents"))),
+    )  # fmt: skip
+
+
+def _any_fits(patterns: tuple[str, ...], type_: str) -> bool:
+    return any(fits(pattern, type_) for pattern in patterns)
 
 
 def _in_spec(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -85,7 +85,7 @@ class WorkflowTriggers:
         if "deletionTimestamp" in metadata:
             return Matches()
         ready = self._made_ready(workflow)
-        if not ready.matchers and not ready.awaited.patterns:
+        if not ready.matchers and not ready.awaited:
             return Matches()
         home = Origin(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
         # What tells the event from others is where it came in too; what expressions read is the event as it is.

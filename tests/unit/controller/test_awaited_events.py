@@ -102,6 +102,10 @@ def world(server: ApiServer, client: KubeClient, clock: FakeClock) -> World:
     pytest.param(waits("b:x", "a:*", "b:x"), ["a:*", "b:x"], id="each once, sorted"),
     pytest.param(waits(**{"finally": [{"name": "f", "waitFor": {"event": "c"}}]}), ["c"], id="those of finally too"),
     pytest.param(waits(activities=[{"name": "w", "waitFor": {}}]), None, id="no Signals"),
+    pytest.param(
+        waits("a:x", "b:*", "c", concurrency={"key": "k", "onConflict": "Signal"}, triggers=[{"name": "t", "event": "a:*"}, {"name": "u", "event": "b:y"}]),
+        ["b:*", "c"], id="none that all come by key",
+    ),
 ])  # fmt: skip
 async def test_the_events_of_a_workflow_without_runs_are(world: World, spec: dict[str, Any], told: Any) -> None:
     await world.apply(spec)

@@ -145,6 +145,18 @@ def test_it_ends_well_at_once_where(listeners: tuple[Listener, ...], message: st
     assert (status.message or "").startswith(message)
 
 
+def test_a_run_whose_revision_hears_of_such_events_by_its_key_does_not_hear_of_them_twice() -> None:
+    """Its Workflow may have been edited, and other live runs may need the messenger."""
+    signals = {"concurrency": {"key": "k", "onConflict": "Signal"}}
+    said, timed = {"name": "said", "event": "ticket:comment:*"}, {"name": "nightly", "schedule": "0 2 * * *"}
+    runs = (
+        listener(definition=definition(REPLY, **signals, triggers=[said]), name="by-key"),
+        listener(definition=definition(REPLY, **signals, triggers=[timed]), name="nothing-takes-it"),
+        listener(definition=definition(REPLY, triggers=[said]), name="no-key"),
+    )
+    assert offered(decide(messenger(listeners=runs))) == ["nothing-takes-it", "no-key"]
+
+
 def test_a_repeated_pass_decides_the_same() -> None:
     first = decide(messenger(listeners=(listener(),)))
     again = decide(messenger(first.status))

@@ -155,6 +155,7 @@ def test_an_event_is_given_to_live_runs_of_a_workflow_that(
     pytest.param({}, {"awaitedEvents": ["desk:*"]}, [], id="older revisions wait for others"),
     pytest.param({"activities": 1}, {"awaitedEvents": ["ticket:created"]}, [None], id="older revisions wait, and it is not valid now"),
     pytest.param({"activities": [WAITING]}, {"awaitedEvents": ["desk:*"]}, [None], id="it waits, and its status does not say so yet"),
+    pytest.param({"activities": [WAITING], "concurrency": SIGNAL, "triggers": [CREATED]}, {"awaitedEvents": ["ticket:created"]}, ["created", None], id="older revisions wait for what comes by key now"),
     pytest.param({}, {"awaitedEvents": "ticket:created"}, [], id="somebody wrote nonsense into the status"),
 ])  # fmt: skip
 def test_what_older_revisions_wait_for_counts_when(

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from kubesaga.api.event_types import CATALOGUE, EventType, fits, is_known
 from kubesaga.api.fields import parse_duration
-from kubesaga.api.limits import OnConflict
 from kubesaga.api.parsing import field_path
 from kubesaga.api.triggers import TIMER_EVENTS
 from kubesaga.api.waits import Sleep, WaitFor
 from kubesaga.api.workflow import Activity, WorkflowSpec
+from kubesaga.engine.event_waits import comes_by_key, event_waits
 from kubesaga.engine.validation.graph import Place, places_of
 from kubesaga.engine.validation.triggers import misread, unknown_type
 from kubesaga.engine.wait_times import fault_of
@@ -67,7 +67,7 @@ def unknown_events(
     spec: WorkflowSpec, path: str = "spec", known: Mapping[str, EventType] = CATALOGUE
 ) -> Iterator[Problem]:
     """Yield the waits for event types that nobody has registered. They work all the same: the set is open."""
-    for where, event in _events(spec, path):
+    for where, event in ((field_path(wait.path, "event"), wait.pattern) for wait in event_waits(spec, path)):
         if not is_known(event, known.values()):
             yield Problem(where, unknown_type(event, known))
 
@@ -108,31 +108,16 @@ def _event(wait: WaitFor, path: str) -> Iterator[Problem]:
         yield Problem(field_path(path, "event"), told)
 
 
-def _events(spec: WorkflowSpec, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the types that are waited for, with where they stand."""
-    for place in places_of(spec, path):
-        wait = place.activity.wait_for
-        if wait is not None and wait.event is not None:
-            yield field_path(place.path, "waitFor", "event"), wait.event
-
-
 def _doubtful(wait: WaitFor, spec: WorkflowSpec, path: str) -> Iterator[Problem]:
     event = wait.event or ""
     if event not in TIMER_EVENTS and any(fits(event, timer) for timer in TIMER_EVENTS):
         told = "timer events are not among those it stands for; a sleep waits for a time"
         yield Problem(field_path(path, "event"), told)
-    if wait.when is None and not _is_told_by_key(event, spec):
+    if wait.when is None and not comes_by_key(event, spec):
         told = f"any event of type {event} ends it, in every live run at once; say in waitFor.when which one is meant"
         yield Problem(path, told)
     for fault in misread(wait.when.strip(), "received") if wait.when is not None else ():
         yield Problem(field_path(path, "when"), fault)
-
-
-def _is_told_by_key(event: str, spec: WorkflowSpec) -> bool:
-    """Tell whether every event of a type comes as the run of a trigger, and goes to the live run of the same key."""
-    if spec.concurrency is None or spec.concurrency.on_conflict is not OnConflict.SIGNAL:
-        return False
-    return any(trigger.event and not trigger.timed and fits(trigger.event, event) for trigger in spec.triggers)
 
 
 def _meaningless(place: Place) -> Iterator[Problem]:
