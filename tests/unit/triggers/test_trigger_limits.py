@@ -149,6 +149,17 @@ async def test_failures_that_are_recorded_count_though_their_runs_are_gone(world
     assert world.stopped()
 
 
+async def test_a_success_ends_what_is_recorded_though_its_runs_are_gone(world: World) -> None:
+    await world.ends("Failed")
+    await world.look()
+    await world.server.remove("workflowruns", "support", "r1")
+    world.limits = world.another()
+    await world.look()
+    assert await world.ends("Succeeded"), "a reason to look at the Workflow"
+    await world.look()
+    assert set(world.record()) == {"countedFrom"}
+
+
 async def test_a_success_that_nobody_told_of_counts_before_a_trigger_is_stopped(world: World) -> None:
     await world.ends("Failed")
     await world.ends("Succeeded", heard=False)
