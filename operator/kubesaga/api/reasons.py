@@ -193,7 +193,7 @@ REASON_TEXT: Final[dict[Reason, str]] = {
     Reason.SPEC_CHANGED: "The run's spec was changed after its start; the run goes on as it was started, but its event cannot be read any more.",
     Reason.REGISTERED: "The event types of all triggers and waitFors are known.",
     Reason.UNKNOWN_EVENT_TYPE: "A trigger or a waitFor is for an event type that nobody has registered; it works all the same. The message names it.",
-    Reason.FAILURE_LIMIT_REACHED: "A schedule has stopped itself, because its last runs have failed; the message names it.",
+    Reason.FAILURE_LIMIT_REACHED: "A trigger has stopped itself, because its last runs have failed; the message names it.",
     Reason.WATCH_STARTING: "The objects are being listed; they are watched from then on.",
     Reason.WATCHING: "The objects are watched: none of their changes is missed.",
     Reason.KIND_NOT_ALLOWED: "The administrator does not allow to watch the kind; the message says what to set.",

@@ -133,7 +133,7 @@ class Trigger(Model):
     starting_deadline: Duration | None = None
     """How late a run may start after its tick. Unset: as late as may be."""
     failure_limit: Annotated[int, Field(ge=1, le=MAX_FAILURES)] | None = None
-    """After how many failed runs in a row the schedule stops itself, until the Workflow is changed. Unset: never."""
+    """After how many failed runs in a row the trigger stops itself, until the Workflow is changed. Unset: never."""
     inputs: OpaqueObject | None = None
     """The inputs of the run; may hold expressions that read `event`."""
     dedupe_window: Duration | None = None
@@ -154,7 +154,24 @@ Triggers = Annotated[
 ]
 
 
-class ScheduleStatus(Model):
+class FailureRecord(Model):
+    """How often in a row the runs of a trigger have failed; empty where it sets no limit. Moments, not a number."""
+
+    counted_from: Time | None = None
+    """With `failureLimit`: runs that completed later count. It moves on when one succeeds."""
+    failed: list[Time] | None = None
+    """When runs failed since then."""
+    stopped_generation: int | None = None
+    """The trigger has stopped itself at this `metadata.generation` of the Workflow; it goes on when that changes."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """That it has stopped itself."""
+
+
+class TriggerState(FailureRecord):
+    """How often in a row the runs of events have failed."""
+
+
+class ScheduleStatus(FailureRecord):
     """How far a schedule has come."""
 
     schedule: str
@@ -167,15 +184,10 @@ class ScheduleStatus(Model):
     """The next tick; none while the Workflow is suspended."""
     suspended: Literal[True] | None = None
     """The Workflow was suspended when this was written, or the schedule had stopped itself: what passes meanwhile is not made up for."""
-    counted_from: Time | None = None
-    """With `failureLimit`: runs that completed later count. It moves on when one succeeds."""
-    failed: list[Time] | None = None
-    """When runs failed since then."""
-    stopped_generation: int | None = None
-    """The schedule has stopped itself at this `metadata.generation` of the Workflow; it goes on when that changes."""
     message: Annotated[str, Field(max_length=1024)] | None = None
     """What became of ticks that got no run, where that was not the Workflow's wish."""
 
 
 ScheduleMap = Annotated[dict[str, ScheduleStatus], WithJsonSchema(OPAQUE_OBJECT)]
-"""By the trigger's name."""
+TriggerStateMap = Annotated[dict[str, TriggerState], WithJsonSchema(OPAQUE_OBJECT)]
+"""Both by the trigger's name."""

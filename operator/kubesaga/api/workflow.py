@@ -23,7 +23,7 @@ from kubesaga.api.fields import (
 )
 from kubesaga.api.guard_status import GuardsStatus
 from kubesaga.api.limits import Concurrency, Guarded
-from kubesaga.api.triggers import EventPattern, ScheduleMap, Triggers
+from kubesaga.api.triggers import EventPattern, ScheduleMap, Triggers, TriggerStateMap
 from kubesaga.api.waits import WAITS, Sleep, WaitFor
 from kubesaga.api.work import INLINE, Resources, Work, one_of
 
@@ -196,6 +196,8 @@ class WorkflowStatus(GuardsStatus):
     """The next tick of any of its schedules."""
     schedules: ScheduleMap | None = None
     """How far each schedule has come, by the trigger's name."""
+    triggers: TriggerStateMap | None = None
+    """Of each trigger about events that sets `failureLimit`, how often in a row its runs have failed, by its name."""
     awaited_events: list[EventPattern] | None = None
     """The types of event that live runs may wait for, those of older revisions included, and that do not come by key: for these a messenger is made."""
 

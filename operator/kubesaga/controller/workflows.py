@@ -27,11 +27,12 @@ from kubesaga.errors import InvalidSpec, Problem
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.resources import WORKFLOWS
+from kubesaga.triggers.failures import stopped_triggers
 
 _log = logging.getLogger("kubesaga.workflow_engine")
 
 EVENT_KNOWN: Final = "EventKnown"
-SCHEDULE_STOPPED: Final = "ScheduleStopped"
+TRIGGER_STOPPED: Final = "TriggerStopped"
 """Where they do not apply, they are not there."""
 
 _OWN: Final = ("observedGeneration", "currentRevision", "conditions", "awaitedEvents")
@@ -126,7 +127,7 @@ class WorkflowReconciler:
             conditions = with_condition(
                 conditions, type_, "True" if truth else "False", reason, message, now=now, generation=generation
             )  # fmt: skip
-        for type_, verdict in ((EVENT_KNOWN, events), (SCHEDULE_STOPPED, _stopped(body, generation))):
+        for type_, verdict in ((EVENT_KNOWN, events), (TRIGGER_STOPPED, _stopped(body))):
             conditions = [condition for condition in conditions if condition.type != type_ or verdict is not None]
             if verdict is not None:
                 conditions = with_condition(conditions, type_, *verdict, now=now, generation=generation)
@@ -151,14 +152,13 @@ def _events_known(spec: WorkflowSpec, types: Mapping[str, EventType]) -> tuple[T
     return "False", Reason.UNKNOWN_EVENT_TYPE, "; ".join(map(str, unknown))
 
 
-def _stopped(body: dict[str, Any], generation: int) -> tuple[Truth, Reason, str] | None:
-    """Return what the condition ScheduleStopped says; None where no schedule has stopped itself."""
-    records = (body.get("status") or {}).get("schedules") or {}
-    names = [name for name, record in records.items() if record.get("stoppedGeneration") == generation]
+def _stopped(body: dict[str, Any]) -> tuple[Truth, Reason, str] | None:
+    """Return what the condition TriggerStopped says; None where no trigger has stopped itself."""
+    names = stopped_triggers(body)
     if not names:
         return None
-    told = f"status.schedules: {', '.join(sorted(names))}: the last runs have failed (failureLimit)"
-    return "True", Reason.FAILURE_LIMIT_REACHED, f"{told}; change the Workflow to let it go on"
+    told = f"{', '.join(names)}: the last runs have failed (failureLimit)"
+    return "True", Reason.FAILURE_LIMIT_REACHED, f"{told}; change the Workflow to start runs again"
 
 
 def verdict_of(spec: WorkflowSpec, uses: Uses = NOTHING, types: Mapping[str, EventType] = CATALOGUE) -> str:

@@ -73,6 +73,15 @@ class _Taken:
     """What kept triggers from being looked at, by the name of their Workflow."""
     filtered: Mapping[str, int] = field(default_factory=dict)
     """How many triggers that wait for its type filter it out, by the name of their Workflow."""
+    stopped: Sequence[tuple[str, str]] = ()
+    """The triggers that match and have stopped themselves, each after its Workflow."""
+
+    @property
+    def became(self) -> str:
+        """Return what has become of the event, in one word."""
+        if not self.welcome:
+            return "unwelcome"
+        return "caused" if self.causes else "stopped" if self.stopped else "unmatched"
 
 
 class Intake:
@@ -196,6 +205,7 @@ class Intake:
         causes: list[tuple[Object, Caused]] = []
         faults: list[tuple[str, str]] = []
         filtered: dict[str, int] = {}
+        stopped: list[tuple[str, str]] = []
         wire = event.wire()
         for workflow in workflows:
             matches = self._triggers.match(workflow, wire, text, origin_of(source.name, event.source))
@@ -203,7 +213,8 @@ class Intake:
             name = workflow["metadata"]["name"]
             faults += [(name, fault) for fault in matches.faults]
             filtered |= {name: matches.filtered} if matches.filtered else {}
-        return _Taken(event=event, welcome=True, causes=causes, faults=faults, filtered=filtered)
+            stopped += [(name, trigger) for trigger in matches.stopped]
+        return _Taken(event=event, welcome=True, causes=causes, faults=faults, filtered=filtered, stopped=stopped)
 
     def _tell_faults(self, source: Source, taken: Sequence[_Taken]) -> None:
         for workflow, fault in (each for event in taken for each in event.faults):
@@ -243,13 +254,14 @@ class Intake:
 
     def _count_events(self, source: Source, taken: Sequence[_Taken]) -> None:
         for each in taken:
-            became = "caused" if each.causes else "unmatched" if each.welcome else "unwelcome"
-            self._series.events.labels(source.namespace, source.name, became).inc()
+            self._series.events.labels(source.namespace, source.name, each.became).inc()
             for workflow, caused in each.causes:
                 if not caused.delivers:
                     self._series.triggers.labels(source.namespace, workflow["metadata"]["name"], "matched").inc()
             for name, number in each.filtered.items():
                 self._series.triggers.labels(source.namespace, name, "filtered").inc(number)
+            for name, _ in each.stopped:
+                self._series.triggers.labels(source.namespace, name, "stopped").inc()
 
     def _count(self, source: Source, status: int, reason: str) -> None:
         self._series.deliveries.labels(source.namespace, source.name, str(status), reason).inc()
@@ -282,5 +294,7 @@ def _told(taken: _Taken, runs: Sequence[Made]) -> dict[str, Any]:
         | ({"delivers": True} if run.trigger is None else {})
         for run in runs
     ]
-    event = {"id": taken.event.id, "type": taken.event.type, "runs": shown}
+    event: dict[str, Any] = {"id": taken.event.id, "type": taken.event.type, "runs": shown}
+    if taken.stopped:
+        event["stopped"] = [{"workflow": workflow, "trigger": trigger} for workflow, trigger in taken.stopped]
     return event if taken.welcome else {**event, "ignored": "the source takes no events of this type (spec.eventTypes)"}

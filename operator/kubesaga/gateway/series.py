@@ -20,7 +20,7 @@ class Series:
             ["namespace", "source", "status", "reason"], registry=registry,
         )  # fmt: skip
         self.events = Counter(
-            "kubesaga_gateway_events", "Events that were taken: caused runs, or were for nobody, or are of no type that the source takes.",
+            "kubesaga_gateway_events", "Events that were taken: caused runs, or met stopped triggers alone, or were for nobody, or are of no type that the source takes.",
             ["namespace", "source", "result"], registry=registry,
         )  # fmt: skip
         self.received = Counter(
@@ -28,7 +28,7 @@ class Series:
             ["namespace", "source"], registry=registry,
         )  # fmt: skip
         self.triggers = Counter(
-            "kubesaga_gateway_triggers", "Triggers that wait for an event's type: matched it, or filtered it out.",
+            "kubesaga_gateway_triggers", "Triggers that wait for an event's type: matched it, filtered it out, or matched and have stopped themselves.",
             ["namespace", "workflow", "result"], registry=registry,
         )  # fmt: skip
         self.runs = Counter(

@@ -23,10 +23,11 @@ from kubesaga.kube.client import KubeClient
 from kubesaga.main.execution import Base
 from kubesaga.triggers.objects.watches import ObjectWatches
 from kubesaga.triggers.ticker import Ticker
+from kubesaga.triggers.trigger_limits import TriggerLimits
 
 
 class Authoring:
-    """A queue for each kind, one for schedules, and what feeds them."""
+    """A queue for each kind, one for schedules, one for what stops triggers about events, and what feeds them."""
 
     def __init__(
         self,
@@ -55,24 +56,29 @@ class Authoring:
         objects.on_change(self._sources.add)
         ticker = Ticker(client, evaluator, clock.now, observe=base.metrics.on_tick)
         self._ticking = Queue(ticker.process, clock, workers=2, jitter=random.random)
+        self._trigger_limits = TriggerLimits(client, clock.now)
+        self._limiting = Queue(self._trigger_limits.process, clock, workers=1, jitter=random.random)
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what is to run while this process leads."""
-        queues = (self._workflows, self._activities, self._sources, self._ticking)
+        queues = (self._workflows, self._activities, self._sources, self._ticking, self._limiting)
         return [*(queue.run() for queue in queues), self._objects.run()]
 
     def workflow_changed(self, key: RunKey) -> None:
-        """Look at a Workflow, and at its schedules."""
+        """Look at a Workflow, and at its triggers."""
         self._workflows.add(key)
         self._ticking.add(key)
+        self._limiting.add(key)
 
     def run_changed(self, body: dict[str, Any]) -> None:
-        """Look at the schedule that made a run, once that has finished: it may have failed once too often.
+        """Look at the trigger that made a run, once that has finished: it may have failed once too often.
 
         And at the Workflow of a run that works from a revision which was not known to be in use.
         """
         if (workflow := self._awaited.run_changed(body)) is not None:
             self._workflows.add(workflow)
+        if (workflow := self._trigger_limits.run_changed(body)) is not None:
+            self._limiting.add(workflow)
         made_by_a_tick = TICK_ANNOTATION in (body["metadata"].get("annotations") or {})
         name = ((body.get("spec") or {}).get("workflowRef") or {}).get("name")
         if made_by_a_tick and name and (body.get("status") or {}).get("completionTime"):

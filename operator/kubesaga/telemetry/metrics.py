@@ -84,7 +84,7 @@ class Metrics:
             ["namespace", "workflow", "result"], registry=registry,
         )  # fmt: skip
         self.object_triggers = Counter(
-            "kubesaga_resource_triggers", "Triggers that wait for a change's type: matched it, filtered it out, or could not be held against it.",
+            "kubesaga_resource_triggers", "Triggers that wait for a change's type: matched it, filtered it out, matched and have stopped themselves, or could not be held against it.",
             ["namespace", "workflow", "result"], registry=registry,
         )  # fmt: skip
 
@@ -117,7 +117,7 @@ class Metrics:
             self.runs_deleted.labels(why).inc()
 
     def on_object_event(self, namespace: str, source: str, became: str) -> None:
-        """Count a change of a watched object by what became of it: caused, unmatched, filtered, broken."""
+        """Count a change of a watched object by what became of it: caused, stopped, unmatched, filtered, broken."""
         self.object_events.labels(namespace, source, became).inc()
 
     def on_object_run(self, namespace: str, workflow: str, became: str) -> None:
@@ -125,7 +125,7 @@ class Metrics:
         self.object_runs.labels(namespace, workflow, became).inc()
 
     def on_object_trigger(self, namespace: str, workflow: str, became: str, number: int = 1) -> None:
-        """Count triggers that wait for such a change: matched, filtered, broken."""
+        """Count triggers that wait for such a change: matched, filtered, stopped, broken."""
         self.object_triggers.labels(namespace, workflow, became).inc(number)
 
     def on_tick(self, became: str) -> None:

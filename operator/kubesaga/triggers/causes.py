@@ -14,6 +14,7 @@ from kubesaga.errors import InvalidSpec
 from kubesaga.kube.client import Object
 from kubesaga.triggers.awaiting import Awaited, awaited_by
 from kubesaga.triggers.events import Event
+from kubesaga.triggers.failures import stopped_triggers
 from kubesaga.triggers.matching import Broken, Match, Matcher, matchers_of
 from kubesaga.triggers.runs import Origin, messenger_of, run_of_event
 
@@ -30,6 +31,8 @@ class _Ready:
     matchers: tuple[Matcher, ...] | InvalidSpec
     """Its triggers, or why they cannot be made ready."""
     awaited: Awaited
+    stopped: frozenset[str]
+    """The names of its triggers that have stopped themselves (`failureLimit`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,8 @@ class Matches:
     """The runs of triggers, and at the end the one that gives the event to live runs, if any may wait for it."""
     filtered: int = 0
     """How many triggers wait for the event's type and do not match: by their conditions, or `when`."""
+    stopped: Sequence[str] = ()
+    """The names of triggers that match and have stopped themselves (`failureLimit`): they start nothing."""
     faults: Sequence[str] = ()
     """What kept triggers from being looked at (a condition without a value, say): sentences for the log."""
 
@@ -71,6 +76,8 @@ class WorkflowTriggers:
 
     def match(self, workflow: Object, event: Mapping[str, JSON], text: str, origin: str) -> Matches:
         """Return what an event causes. The triggers of a Workflow that is suspended, or cannot be read, start nothing.
+
+        Nor does one that has stopped itself; that is told, since nobody has ordered it.
 
         Its live runs wait all the same, and those of its revisions before, so the event may have to be given to them. That
         is known by the event's type alone: which runs there are, and which of them it is for, the operator finds out.
@@ -90,26 +97,28 @@ class WorkflowTriggers:
         home = Origin(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
         # What tells the event from others is where it came in too; what expressions read is the event as it is.
         given = Event(type=str(event["type"]), source=origin, id=str(event["id"]), document=event, text=text)
-        found = Matches() if (workflow.get("spec") or {}).get("suspend") else self._started(ready.matchers, home, given)
+        found = Matches() if (workflow.get("spec") or {}).get("suspend") else self._started(ready, home, given)
         if not ready.awaited.waits_for(given.type):
             return found
         return replace(found, caused=[*found.caused, Caused(trigger=None, run=messenger_of(home, given))])
 
-    def _started(self, matchers: tuple[Matcher, ...] | InvalidSpec, home: Origin, given: Event) -> Matches:
+    def _started(self, ready: _Ready, home: Origin, given: Event) -> Matches:
         """Return what the triggers of a Workflow make of an event."""
-        if isinstance(matchers, InvalidSpec):
-            return Matches(faults=[f"the Workflow is not valid: {matchers}"])
-        caused, faults, filtered = [], [], 0
-        for matcher in matchers:
+        if isinstance(ready.matchers, InvalidSpec):
+            return Matches(faults=[f"the Workflow is not valid: {ready.matchers}"])
+        caused, stopped, faults, filtered = [], [], [], 0
+        for matcher in ready.matchers:
             answer = matcher.event(given, self._evaluator)
-            if isinstance(answer, Match):
+            if isinstance(answer, Match) and matcher.trigger.name in ready.stopped:
+                stopped.append(matcher.trigger.name)
+            elif isinstance(answer, Match):
                 run = run_of_event(home, matcher.trigger, given, answer.inputs)
                 caused.append(Caused(trigger=matcher.trigger.name, run=run))
             elif isinstance(answer, Broken):
                 faults += [str(problem) for problem in answer.problems]
             else:
                 filtered += matcher.waits_for(given.type)
-        return Matches(caused=caused, filtered=filtered, faults=faults)
+        return Matches(caused=caused, filtered=filtered, stopped=stopped, faults=faults)
 
     def _made_ready(self, workflow: Object) -> _Ready:
         uid, version = workflow["metadata"]["uid"], workflow["metadata"]["resourceVersion"]
@@ -117,7 +126,10 @@ class WorkflowTriggers:
         if known is None or known.version != version:
             if len(self._ready) >= _MOST:
                 self._ready.clear()
-            known = _Ready(version=version, matchers=_matchers(workflow), awaited=awaited_by(workflow))
+            known = _Ready(
+                version=version, matchers=_matchers(workflow), awaited=awaited_by(workflow),
+                stopped=frozenset(stopped_triggers(workflow)),
+            )  # fmt: skip
             self._ready[uid] = known
         return known
 

@@ -14,10 +14,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from kubesaga.api.fields import format_time, parse_time
-from kubesaga.api.names import COMPLETED_ANNOTATION, FINISHED_LABEL, PHASE_LABEL
+from kubesaga.api.names import FINISHED_LABEL
 from kubesaga.api.run import RunPhase
 from kubesaga.api.triggers import TRIGGER_ID_LABEL, ConcurrencyPolicy, ScheduleStatus, Trigger
 from kubesaga.api.workflow import WorkflowSpec
@@ -27,9 +25,11 @@ from kubesaga.engine.validation.triggers import trigger_schedule
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Selection
 from kubesaga.kube.resources import WORKFLOW_RUNS, WORKFLOWS
+from kubesaga.triggers.ended import ended_runs, warn_of_stop
 from kubesaga.triggers.failures import Ended, Streak, is_stopped, streak_of
 from kubesaga.triggers.matching import Broken, Matcher, NoMatch
 from kubesaga.triggers.names import trigger_id
+from kubesaga.triggers.records import patch_of, records_in, write
 from kubesaga.triggers.runs import Body, Origin, is_same, run_of_tick, tick_event
 from kubesaga.triggers.schedules import LeaveOut, LiveRun, Plan, decide, plan
 from kubesaga.triggers.workflows import Preparer, origin_of, readiness
@@ -86,7 +86,7 @@ class Ticker:
         self, body: Body, old: Mapping[str, Any], spec: WorkflowSpec, matchers: list[Matcher]
     ) -> datetime | None:
         """See to each schedule; what one cannot do now holds up none of the others."""
-        known, failures = _known(old), list[errors.ApiError]()
+        known, failures = records_in(old, "schedules", ScheduleStatus), list[errors.ApiError]()
         records: dict[str, ScheduleStatus] = {}
         for matcher in matchers:
             before = known.get(matcher.trigger.name)
@@ -120,16 +120,10 @@ class Ticker:
         """Return the failures in a row of a schedule that has a limit of them."""
         ended: list[Ended] = []
         if trigger.failure_limit is not None and not is_stopped(before, generation):
-            labels = f"{TRIGGER_ID_LABEL}={trigger_id(origin.uid, trigger.name)},{FINISHED_LABEL}=true"
-            selection = Selection(namespace=origin.namespace, labels=labels)
-            listing = await self._client.list(WORKFLOW_RUNS, selection, metadata_only=True)
-            ended = [run for run in map(_ended, listing.items) if run is not None]
+            ended = await ended_runs(self._client, origin, trigger)
         streak = streak_of(trigger, before, ended, generation=generation, now=self._now())
         if streak.stopped is not None and not is_stopped(before, generation):
-            _log.warning(
-                "the schedule %s of Workflow %s/%s stops itself: %d runs in a row have failed",
-                trigger.name, origin.namespace, origin.name, len(streak.failed),
-            )  # fmt: skip
+            warn_of_stop(origin, trigger, streak)
         return streak
 
     async def _carry_out(self, origin: Origin, matcher: Matcher, planned: Plan) -> ScheduleStatus:
@@ -212,18 +206,7 @@ class Ticker:
 
     async def _record(self, body: Body, old: Mapping[str, Any], records: Mapping[str, ScheduleStatus]) -> bool:
         """Write how far the schedules have come; False: the Workflow has changed meanwhile, so look again."""
-        patch = _patch(old, records)
-        if not patch:
-            return True
-        metadata = body["metadata"]
-        change = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch}
-        try:
-            await self._client.merge_patch(
-                WORKFLOWS, metadata["namespace"], metadata["name"], change, subresource="status"
-            )
-        except (errors.Conflict, errors.NotFound):
-            return False
-        return True
+        return await write(self._client, body, _patch(old, records))
 
 
 # --- the Workflow on the wire ---------------------------------------------------------------------------------------
@@ -240,44 +223,16 @@ def _since(body: Body, now: datetime) -> datetime:
     return parse_time(metadata["creationTimestamp"]) if metadata.get("generation") == 1 else now
 
 
-def _known(status: Mapping[str, Any]) -> dict[str, ScheduleStatus]:
-    known: dict[str, ScheduleStatus] = {}
-    for name, record in (status.get("schedules") or {}).items():
-        try:
-            known[name] = ScheduleStatus.model_validate(record, extra="ignore", by_alias=True, by_name=False)
-        except ValidationError as error:
-            _log.warning("the record of the schedule %s cannot be read, so it begins anew: %s", name, error)
-    return known
-
-
 def _patch(old: Mapping[str, Any], records: Mapping[str, ScheduleStatus]) -> dict[str, Any]:
     """Return the merge patch of a Workflow's status: changed records, null for what is gone; empty if nothing changed."""
-    wires = {name: record.wire() for name, record in records.items()}
-    before = old.get("schedules") or {}
-    changed: dict[str, Any] = {name: None for name in before if name not in wires}
-    for name, wire in wires.items():
-        if before.get(name) != wire:
-            changed[name] = {**dict.fromkeys(before.get(name) or ()), **wire}
     last = max((record.last for record in records.values() if record.last), default=None)
     next_ = min((record.next for record in records.values() if record.next), default=None)
-    patch: dict[str, Any] = {"schedules": changed if wires else None} if changed else {}
+    patch = patch_of(old, "schedules", records)
     for field, moment in (("lastScheduleTime", last), ("nextScheduleTime", next_)):
         told = format_time(moment) if moment is not None else None
         if old.get(field) != told:
             patch[field] = told
     return patch
-
-
-def _ended(body: Body) -> Ended | None:
-    """Return how a finished run ended, by its marks; None where somebody has changed them."""
-    metadata = body["metadata"]
-    try:
-        return Ended(
-            phase=RunPhase((metadata.get("labels") or {})[PHASE_LABEL]),
-            completed=parse_time((metadata.get("annotations") or {})[COMPLETED_ANNOTATION]),
-        )
-    except (KeyError, ValueError, OverflowError):
-        return None
 
 
 def _is_finished(body: Body) -> bool:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.unit.controller.object_world import no_objects
-from tests.unit.kube.server import ApiServer
+from tests.unit.kube.server import ApiServer, until
 
+from kubesaga.api.fields import format_time
+from kubesaga.api.triggers import TRIGGER_ID_LABEL
 from kubesaga.controller.activities import Activities, ActivityReconciler
 from kubesaga.controller.definitions import Definitions
 from kubesaga.controller.guards import Guards
@@ -26,6 +30,7 @@ from kubesaga.telemetry.metrics import Metrics
 from kubesaga.testing.clock import FakeClock
 from kubesaga.testing.paths import PathEvaluator
 from kubesaga.testing.unguarded import open_ledger
+from kubesaga.triggers.names import trigger_id
 
 KEY = RunKey(namespace="shop", name="mail")
 
@@ -163,6 +168,39 @@ async def test_workflows_that_use_activities_are_looked_at_when_one_changes(
     assert waiting == queued
     authoring.activity_changed(RunKey(namespace=changed, name="mail"), body(namespace=changed), gone=False)
     assert authoring._activities.depth == 1
+
+
+async def test_a_workflow_is_looked_at_when_a_run_of_an_event_has_failed(
+    server: ApiServer, client: KubeClient, clock: FakeClock
+) -> None:
+    async def no_workflow(namespace: str, name: str) -> None:
+        return None
+
+    activities = Activities(client, PathEvaluator(), shared="common")
+    definitions = Definitions(no_workflow, MemoryRevisions(), PathEvaluator(), activities.catalogue)
+    authoring = authoring_of(client, definitions, activities, clock)
+    key = RunKey(namespace="shop", name="order")
+    trigger = {"name": "paid", "event": "order:paid", "failureLimit": 1}
+    spec = {"description": "d", "triggers": [trigger], "activities": [{"name": "a", "handler": "x"}]}
+    metadata = {"namespace": "shop", "name": "order", "uid": "u", "generation": 1}
+    await server.put("workflows", {"metadata": metadata, "spec": spec})
+    authoring.workflow_changed(key)
+    queue = authoring._limiting
+    assert set(queue._queued) == {key}
+    working = asyncio.create_task(queue.run())
+    await until(lambda: "triggers" in server.objects["workflows", "shop", "order"].get("status", {}))
+    await until(lambda: queue.idle)
+    working.cancel()
+    run: dict[str, Any] = {
+        "metadata": {"namespace": "shop", "name": "r", "labels": {TRIGGER_ID_LABEL: trigger_id("u", "paid")}},
+        "spec": {"workflowRef": {"name": "order"}}, "status": {"phase": "Running"},
+    }  # fmt: skip
+    authoring.run_changed(run)
+    assert not queue._queued
+    ended = {"phase": "Failed", "completionTime": format_time(clock.now() + timedelta(seconds=1))}
+    authoring.run_changed({**run, "status": ended})
+    assert set(queue._queued) == {key}
+    assert not authoring._ticking._queued.keys() - {key}, "no tick has made it"
 
 
 async def test_a_workflow_is_looked_at_when_a_run_works_from_a_revision_that_is_news(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Workflow says whether its event types are registered, and is looked at again when that changes; and which schedules stopped."""
+"""A Workflow says whether its event types are registered, and is looked at again when that changes; and which triggers stopped."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ class World:
             "namespace": KEY.namespace, "name": KEY.name, "uid": "u", "generation": known["metadata"]["generation"] + 1,
         }  # fmt: skip
         await self.server.put("workflows", {"metadata": metadata, "spec": whole, "status": known.get("status", {})})
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.server.objects["workflows", *KEY_OF]["status"]
+        return status
 
     async def said(self) -> dict[str, tuple[str, str]]:
         """Check the Workflow, and return its conditions: status and message by type."""
@@ -151,16 +156,22 @@ async def test_who_waits_for_known_types_costs_no_read_of_the_sources(world: Wor
     assert world.types.changed(SOURCE, source("desk:opened")) == []
 
 
-async def test_a_schedule_that_has_stopped_itself_is_told_until_the_workflow_is_changed(world: World) -> None:
+SCHEDULE = {"schedule": "x", "considered": "2026-01-01T00:00:00.000Z"}
+
+
+@pytest.mark.parametrize(("status", "named"), [
+    pytest.param({"schedules": {"nightly": {**SCHEDULE, "stoppedGeneration": 1}}}, "nightly", id="a schedule"),
+    pytest.param({"triggers": {"t0": {"stoppedGeneration": 1}}}, "t0", id="a trigger about events"),
+    pytest.param({"schedules": {"b": {**SCHEDULE, "stoppedGeneration": 1}}, "triggers": {"a": {"stoppedGeneration": 1}}}, "a, b", id="both"),
+    pytest.param({"triggers": {"t0": {"stoppedGeneration": 1}, "old": {"stoppedGeneration": 0}, "new": {}}}, "t0", id="one of several"),
+])  # fmt: skip
+async def test_what_has_stopped_itself_is_told_until_the_workflow_is_changed(
+    world: World, status: dict[str, Any], named: str
+) -> None:
     await world.apply("ticket:created")
-    workflow = world.server.objects["workflows", *KEY_OF]
-    record = {"schedule": "x", "considered": "2026-01-01T00:00:00.000Z", "stoppedGeneration": 1}
-    await world.server.put(
-        "workflows",
-        {**workflow, "status": {"schedules": {"nightly": record, "hourly": {**record, "stoppedGeneration": 0}}}},
-    )
-    assert (await world.said())["ScheduleStopped"] == (
-        "True", "status.schedules: nightly: the last runs have failed (failureLimit); change the Workflow to let it go on",
-    )  # fmt: skip
+    await world.server.put("workflows", {**world.server.objects["workflows", *KEY_OF], "status": status})
+    told = f"{named}: the last runs have failed (failureLimit); change the Workflow to start runs again"
+    assert (await world.said())["TriggerStopped"] == ("True", told)
+    assert {name: world.status[name] for name in status} == status, "the record is others'"
     await world.apply("ticket:created")
-    assert "ScheduleStopped" not in await world.said()
+    assert "TriggerStopped" not in await world.said()

@@ -57,6 +57,28 @@ async def test_what_is_added_changed_and_deleted_starts_a_run_each_and_what_was_
     assert world.counted("kubesaga_resource_runs_total", workflow="w", result="created") == 4
 
 
+async def test_a_trigger_that_has_stopped_itself_starts_nothing_until_the_workflow_is_changed(world: World) -> None:
+    await world.source()
+    workflow = world.server.objects["workflows", "support", "w"]
+    metadata = {**workflow["metadata"], "generation": 1}
+    stopped = {"triggers": {"each": {"stoppedGeneration": 1}}}
+    await world.server.put("workflows", {**workflow, "metadata": metadata, "status": stopped})
+    async with world.operator() as operator:
+        await operator.until_ready()
+        await world.change("a", size="1")
+        await operator.until(
+            lambda: world.counted("kubesaga_resource_events_total", source="maps", result="stopped") == 1
+        )
+        assert world.counted("kubesaga_resource_triggers_total", workflow="w", result="stopped") == 1
+        await operator.until_recorded()
+    mended = {**workflow, "metadata": {**metadata, "generation": 2}, "status": stopped}
+    await world.server.put("workflows", mended)
+    await world.change("b", size="1")
+    async with world.operator() as operator:
+        await operator.until(lambda: world.told)
+    assert world.told == ["b added"], "what came meanwhile is not made up for"
+
+
 @pytest.mark.parametrize(("change", "told"), [
     pytest.param({"events": ["Deleted"]}, ["a deleted"], id="the events that it names"),
     pytest.param({"when": CHANGED}, ["a modified"], id="a change of a field"),

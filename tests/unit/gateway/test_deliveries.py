@@ -367,6 +367,26 @@ async def test_a_run_that_this_event_has_not_caused_is_never_taken_for_its_own(w
     assert run["metadata"]["name"] in reply.json["error"]
 
 
+async def test_a_trigger_that_has_stopped_itself_starts_nothing_and_the_sender_is_told(world: World) -> None:
+    await world.source()
+    await world.workflow("greet", stops=["created"])
+    reply = await world.send(signed(event()))
+    told = {"id": "e-1", "type": "ticket:created", "runs": [], "stopped": [{"workflow": "greet", "trigger": "created"}]}
+    assert (reply.status, reply.json) == (202, {"events": [told]})
+    await world.workflow("audit", "*")
+    reply = await world.send(signed(event()))
+    [event_told] = reply.json["events"]
+    assert [run["workflow"] for run in event_told["runs"]] == ["audit"], "the others are not held up"
+    assert event_told["stopped"] == told["stopped"]
+    of_source = {"namespace": NAMESPACE, "source": "tickets"}
+    assert [
+        world.counted("kubesaga_gateway_events_total", **of_source, result=result)
+        for result in ("stopped", "caused", "unmatched")
+    ] == [1, 1, 0]
+    of_greet = {"namespace": NAMESPACE, "workflow": "greet"}
+    assert world.counted("kubesaga_gateway_triggers_total", **of_greet, result="stopped") == 2
+
+
 async def test_what_becomes_of_events_is_counted(world: World) -> None:
     await world.source(eventTypes=[{"type": "ticket:*"}, {"type": "ticket:lost", "schema": {"required": ["why"]}}])
     await world.workflow("audit", "ticket:created", filters=2)

@@ -45,7 +45,9 @@ class ByType:
 
     def match(self, workflow: dict[str, Any], event: Mapping[str, Any], text: str, origin: str) -> Matches:
         fitting = [each for each in workflow["spec"].get("triggers", ()) if each["event"] in ("*", event["type"])]
-        caused = [self._caused(workflow, each["name"], event, text, origin) for each in fitting]
+        stopped = [each["name"] for each in fitting if each["name"] in workflow["spec"].get("stops", ())]
+        started = [each["name"] for each in fitting if each["name"] not in stopped]
+        caused = [self._caused(workflow, name, event, text, origin) for name in started]
         if awaited_by(workflow).waits_for(event["type"]):
             metadata = workflow["metadata"]
             home = Origin(namespace=NAMESPACE, name=metadata["name"], uid=metadata["uid"])
@@ -54,6 +56,7 @@ class ByType:
         return Matches(
             caused=caused,
             filtered=workflow["spec"].get("filters", 0),
+            stopped=stopped,
         )
 
     def _caused(

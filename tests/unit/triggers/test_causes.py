@@ -120,6 +120,40 @@ def test_a_workflow_that_is_being_deleted_starts_nothing(triggers: WorkflowTrigg
     assert matched(triggers, given) == Matches()
 
 
+# --- triggers that have stopped themselves ---------------------------------------------------------------------------
+
+AGAIN = {**CREATED, "name": "again"}
+
+
+def stopping(*names: str, at: Any = 3) -> dict[str, Any]:
+    return {"triggers": {name: {"stoppedGeneration": at} for name in names}}
+
+
+@pytest.mark.parametrize(("spec", "status", "caused", "stopped"), [
+    pytest.param({"triggers": [CREATED]}, stopping("created"), [], ["created"], id="that has stopped itself"),
+    pytest.param({"triggers": [CREATED]}, stopping("created", at=2), ["created"], [], id="that had stopped before the Workflow was changed"),
+    pytest.param({"triggers": [CREATED]}, stopping("created", at=None), ["created"], [], id="that counts and has not stopped"),
+    pytest.param({"triggers": [CREATED, AGAIN]}, stopping("created"), ["again"], ["created"], id="beside another one"),
+    pytest.param({"triggers": [CREATED, AGAIN]}, stopping("created", "again"), [], ["created", "again"], id="like the other one"),
+    pytest.param({"triggers": [{**CREATED, "conditions": {"priority": "low"}}]}, stopping("created"), [], [], id="that would not match anyway"),
+    pytest.param({"triggers": [CREATED], "suspend": True}, stopping("created"), [], [], id="of a Workflow that is suspended"),
+    pytest.param({"triggers": [CREATED], "activities": [WAITING]}, stopping("created"), [None], ["created"], id="of a Workflow whose live runs wait for the event"),
+    pytest.param({"triggers": [CREATED]}, {"triggers": 5, "schedules": {"created": 5}}, ["created"], [], id="whose record is nonsense"),
+])  # fmt: skip
+def test_an_event_meets_a_trigger(
+    triggers: WorkflowTriggers,
+    spec: dict[str, Any],
+    status: dict[str, Any],
+    caused: list[str | None],
+    stopped: list[str],
+) -> None:
+    given = {**workflow(uid=json.dumps([spec, status]), **spec), "status": status}
+    given["metadata"]["generation"] = 3
+    found = matched(triggers, given)
+    assert [each.trigger for each in found.caused] == caused
+    assert (list(found.stopped), found.filtered) == (stopped, int("conditions" in spec["triggers"][0]))
+
+
 # --- events that live runs wait for ---------------------------------------------------------------------------------
 
 SIGNAL = {"key": "k", "onConflict": "Signal"}

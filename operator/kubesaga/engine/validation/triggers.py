@@ -32,7 +32,7 @@ ATTRIBUTES: Final = frozenset(
 
 _OF_TIME: Final = {
     "time_zone": "timeZone", "concurrency_policy": "concurrencyPolicy", "catch_up": "catchUp",
-    "starting_deadline": "startingDeadline", "failure_limit": "failureLimit",
+    "starting_deadline": "startingDeadline",
 }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class _Matched:
     """By the name of the Workflow."""
     faults: list[tuple[str, str]] = field(default_factory=list)
     filtered: dict[str, int] = field(default_factory=dict)
+    stopped: dict[str, int] = field(default_factory=dict)
 
 
 class ObjectTeller:
@@ -109,6 +110,8 @@ class ObjectTeller:
             found.faults += [(name, fault) for fault in matches.faults]
             if matches.filtered:
                 found.filtered[name] = matches.filtered
+            if matches.stopped:
+                found.stopped[name] = len(matches.stopped)
         return found
 
     async def _make(self, source: Watched, event: Event, workflow: str, caused: Caused) -> None:
@@ -129,11 +132,14 @@ class ObjectTeller:
 
     def _count(self, source: Watched, found: _Matched) -> None:
         namespace = source.key.namespace
-        self._metrics.on_object_event(source.key.namespace, source.key.name, "caused" if found.causes else "unmatched")
+        became = "caused" if found.causes else "stopped" if found.stopped else "unmatched"
+        self._metrics.on_object_event(namespace, source.key.name, became)
         for workflow, _ in found.causes:
             self._metrics.on_object_trigger(namespace, workflow, "matched")
         for workflow, number in found.filtered.items():
             self._metrics.on_object_trigger(namespace, workflow, "filtered", number)
+        for workflow, number in found.stopped.items():
+            self._metrics.on_object_trigger(namespace, workflow, "stopped", number)
         for workflow, fault in found.faults:
             self._metrics.on_object_trigger(namespace, workflow, "broken")
             told = f"a trigger of {workflow} cannot be held against {found.event.id}: {fault}"
