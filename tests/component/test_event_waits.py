@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kubesaga.controller.mailbox import Mailbox
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.engine import messengers, obeying, queueing
 from kubesaga.testing.event_world import EventWorld, event_violations
 

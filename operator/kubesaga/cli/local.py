@@ -30,9 +30,9 @@ from kubesaga.cli.progress import Progress
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.delivering.mailbox import Mailbox
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.loader import Loader
-from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.controller.queue import Queue
 from kubesaga.controller.reconciler import Reconciler

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from kubesaga.controller.mailbox import Mailbox
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.decision import Answer, Effect, Offer, Release, Start, Stop
 from kubesaga.engine.definition import Kind

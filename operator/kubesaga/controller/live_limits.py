@@ -13,7 +13,7 @@ from typing import Any, Final
 from kubesaga.api.limits import Concurrency
 from kubesaga.api.parsing import parse_activity_spec, parse_workflow_spec
 from kubesaga.controller.clock import Clock
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.engine.admission.ledger import Ledger
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.guarding import GuardOwner, GuardSettings, settings_of

@@ -16,7 +16,7 @@ from kubesaga.api.reasons import Reason
 from kubesaga.api.run import TriggerStatus, WorkflowRunSpec
 from kubesaga.api.triggers import TICK_ANNOTATION, TRIGGER_KEY_ANNOTATION, TRIGGER_LABEL
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.mailbox import Mailbox
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.controller.records import Body, Records
 from kubesaga.engine.attempt import AttemptId, Observation, RunKey
 from kubesaga.engine.decision import Summons

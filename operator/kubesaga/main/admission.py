@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits

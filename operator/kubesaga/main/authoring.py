@@ -8,15 +8,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 from kubesaga.api.triggers import TICK_ANNOTATION
-from kubesaga.controller.activities import Activities, ActivityReconciler
-from kubesaga.controller.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.activities import Activities, ActivityReconciler
+from kubesaga.controller.authoring.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.event_sources import EventSourceReconciler
+from kubesaga.controller.authoring.event_types import EventTypes
+from kubesaga.controller.authoring.workflows import WorkflowReconciler
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.event_sources import EventSourceReconciler
-from kubesaga.controller.event_types import EventTypes
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.queue import Queue
-from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.kube.client import KubeClient

@@ -19,17 +19,17 @@ import kopf
 from kubesaga import __version__
 from kubesaga.api.names import API_VERSION
 from kubesaga.cel.pool import CelPool
-from kubesaga.controller.activities import Activities
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer, Post
+from kubesaga.controller.authoring.activities import Activities
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.delivering.listeners import Listeners
+from kubesaga.controller.delivering.mailbox import Mailbox
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
-from kubesaga.controller.listeners import Listeners
 from kubesaga.controller.loader import Loader
-from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.namespaces import Namespaces
 from kubesaga.controller.probes import Probes
 from kubesaga.controller.queue import Queue

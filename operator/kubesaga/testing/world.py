@@ -20,13 +20,13 @@ from kubesaga.api.reasons import Reason
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.delivering.listeners import Listeners
+from kubesaga.controller.delivering.mailbox import Mailbox
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
-from kubesaga.controller.listeners import Listeners
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.loader import Loader, run_of
-from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.admission.rules import OperatorLimits

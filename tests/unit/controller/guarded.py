@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.unit.kube.server import ApiServer
 
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.engine.admission.breaker import Call
 from kubesaga.engine.admission.verdict import Verdict
 from kubesaga.engine.guarding import Breaker, GuardKey, GuardOwner, GuardSettings, Rate, Room

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.fields import format_time
-from kubesaga.controller.event_sources import EventSourceReconciler
+from kubesaga.controller.authoring.event_sources import EventSourceReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.kube.client import KubeClient

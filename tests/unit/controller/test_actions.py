@@ -18,10 +18,10 @@ from kubesaga.api.run import WorkflowRunSpec, WorkflowRunStatus
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.controller.kube_actions import KubeActions
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader
-from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.reconciler import Reconciler
 from kubesaga.engine.attempt import RunKey

@@ -13,9 +13,9 @@ from tests.unit.kube.server import ApiServer, until
 
 from kubesaga.api.fields import format_time
 from kubesaga.api.triggers import TRIGGER_ID_LABEL
-from kubesaga.controller.activities import Activities, ActivityReconciler
+from kubesaga.controller.authoring.activities import Activities, ActivityReconciler
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions

@@ -10,13 +10,13 @@ import pytest
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.canonical import may_be_revision_of, revision_name
-from kubesaga.controller.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.event_types import EventTypes
+from kubesaga.controller.authoring.workflows import WorkflowReconciler
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.event_types import EventTypes
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions
-from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.kube.client import KubeClient
 from kubesaga.testing.clock import FakeClock

@@ -11,7 +11,7 @@ from tests.unit.controller.object_world import no_objects
 from tests.unit.kube.server import ApiServer, serving
 
 from kubesaga.cel.pool import CelPool
-from kubesaga.controller.event_sources import EventSourceReconciler
+from kubesaga.controller.authoring.event_sources import EventSourceReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.validation.sources import problems_of_source
 from kubesaga.kube.client import KubeClient

@@ -15,7 +15,7 @@ from tests.unit.kube.server import ApiServer, until
 from kubesaga.api.fields import format_time
 from kubesaga.api.guard_status import GuardsStatus
 from kubesaga.api.reasons import Reason
-from kubesaga.controller.guard import Guard
+from kubesaga.controller.guards.guard import Guard
 from kubesaga.engine.admission.verdict import PASS, Blocked, Pass, Refused
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings
 from kubesaga.kube.client import KubeClient

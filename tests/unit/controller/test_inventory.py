@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from kubesaga.api.fields import format_time
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits

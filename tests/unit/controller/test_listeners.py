@@ -10,10 +10,10 @@ import pytest
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.fields import format_time
-from kubesaga.controller.census import Census
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.delivering.census import Census
+from kubesaga.controller.delivering.listeners import Listeners
 from kubesaga.controller.kube_records import KubeRecords
-from kubesaga.controller.listeners import Listeners
 from kubesaga.controller.loader import run_of
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.engine.attempt import RunKey

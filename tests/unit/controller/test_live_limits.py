@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.kube.server import ApiServer
 
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.inventory import Inventory
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.live_limits import LiveLimits

@@ -10,8 +10,8 @@ import pytest
 from kubesaga.api.action import Verb
 from kubesaga.api.names import RUN_FINALIZER
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.controller.loader import Loader
-from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.memory import MemoryRecords, MemoryRevisions
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command

@@ -9,7 +9,7 @@ import pytest
 
 from kubesaga.api.action import Verb
 from kubesaga.api.run import RecipientStatus
-from kubesaga.controller.mailbox import Mailbox
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.command import Command
 from kubesaga.engine.decision import Offer

@@ -19,9 +19,9 @@ from kubesaga.api.triggers import DEDUPE_ANNOTATION, MESSENGER_LABEL
 from kubesaga.controller.actuator import Actuator
 from kubesaga.controller.announcer import Announcer
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.delivering.mailbox import Mailbox
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import Loader, run_of
-from kubesaga.controller.mailbox import Mailbox
 from kubesaga.controller.marks import begun_labels, finished_marks, finished_of
 from kubesaga.controller.pins import Pins
 from kubesaga.controller.reconciler import Reconciler

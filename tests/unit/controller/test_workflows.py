@@ -9,7 +9,7 @@ import pytest
 
 from kubesaga.api.parsing import parse_workflow_spec
 from kubesaga.api.reasons import REASON_TEXT, Reason
-from kubesaga.controller.workflows import verdict_of
+from kubesaga.controller.authoring.workflows import verdict_of
 
 VALID = REASON_TEXT[Reason.VALID]
 A = {"name": "a", "handler": "x"}

@@ -14,14 +14,14 @@ import pytest
 from tests.unit.kube.server import ApiServer
 
 from kubesaga.api.fields import format_time
-from kubesaga.controller.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.event_types import EventTypes
+from kubesaga.controller.authoring.workflows import WorkflowReconciler
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.event_types import EventTypes
-from kubesaga.controller.guards import Guards
+from kubesaga.controller.guards.all import Guards
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.memory import MemoryRevisions
 from kubesaga.controller.queue import Queue
-from kubesaga.controller.workflows import WorkflowReconciler
 from kubesaga.engine.attempt import RunKey
 from kubesaga.kube.client import KubeClient
 from kubesaga.kube.errors import ApiError

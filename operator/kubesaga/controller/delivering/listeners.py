@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubesaga.api.fields import parse_time
-from kubesaga.controller.census import Census
 from kubesaga.controller.definitions import Definitions
+from kubesaga.controller.delivering.census import Census
 from kubesaga.controller.kube_records import KubeRecords
 from kubesaga.controller.loader import run_of
 from kubesaga.controller.records import Body

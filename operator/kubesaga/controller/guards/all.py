@@ -17,9 +17,9 @@ from kubesaga.api.guard_status import MAX_GUARDS_SHOWN, BreakerPhase
 from kubesaga.api.reasons import Reason
 from kubesaga.api.run import ActionRecord
 from kubesaga.controller.clock import Clock
-from kubesaga.controller.guard import Guard
-from kubesaga.controller.guard_record import GuardRecord, News, measured
-from kubesaga.controller.guard_writer import AT_ONCE, SEEN, SOON, GuardWriter, Post
+from kubesaga.controller.guards.guard import Guard
+from kubesaga.controller.guards.record import GuardRecord, News, measured
+from kubesaga.controller.guards.writer import AT_ONCE, SEEN, SOON, GuardWriter, Post
 from kubesaga.engine.admission import breaker, rates
 from kubesaga.engine.admission.breaker import Call
 from kubesaga.engine.admission.verdict import PASS, Blocked, Refused, Verdict

@@ -13,10 +13,10 @@ from kubesaga.api.conditions import Truth, with_condition
 from kubesaga.api.event_types import CATALOGUE, EventType
 from kubesaga.api.reasons import REASON_TEXT, Reason
 from kubesaga.api.workflow import WorkflowSpec, WorkflowStatus
-from kubesaga.controller.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.awaited_events import AwaitedEvents
+from kubesaga.controller.authoring.event_types import EventTypes, unknown_events
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.definitions import Definitions
-from kubesaga.controller.event_types import EventTypes, unknown_events
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.status_patch import merge_patch
 from kubesaga.engine.attempt import RunKey

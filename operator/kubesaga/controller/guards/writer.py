@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kubesaga.api.names import API_VERSION
 from kubesaga.controller.clock import Clock
-from kubesaga.controller.guard_record import GuardRecord, News, patch_of
+from kubesaga.controller.guards.record import GuardRecord, News, patch_of
 from kubesaga.engine.guarding import GuardKey, GuardOwner
 from kubesaga.kube import errors
 from kubesaga.kube.client import KubeClient, Object

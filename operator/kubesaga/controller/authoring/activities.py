@@ -16,11 +16,11 @@ from typing import Any, Final
 from kubesaga.api.activity import ActivityTypeStatus
 from kubesaga.api.conditions import with_condition
 from kubesaga.api.reasons import Reason
+from kubesaga.controller.authoring.workflows import sentence_of
 from kubesaga.controller.clock import Clock
 from kubesaga.controller.live_limits import LiveLimits
 from kubesaga.controller.reading import FreshReads
 from kubesaga.controller.status_patch import merge_patch
-from kubesaga.controller.workflows import sentence_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.language.expressions import Evaluator
 from kubesaga.engine.uses import Catalogue, Known, works_in

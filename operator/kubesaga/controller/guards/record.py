@@ -21,7 +21,7 @@ from kubesaga.api.guard_status import (
     RateLimitStatus,
 )
 from kubesaga.api.run import ActionRecord
-from kubesaga.controller.guard import Guard
+from kubesaga.controller.guards.guard import Guard
 from kubesaga.engine.admission import breaker, rates
 from kubesaga.engine.guarding import GuardKey, GuardOwner, GuardSettings
 from kubesaga.kube.events import Severity
