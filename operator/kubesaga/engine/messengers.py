@@ -8,7 +8,7 @@ answer is the same early and late, and is found out once. Which of its waitFors 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ def heard_by(listener: Listener, event: Mapping[str, Any], evaluator: Evaluator)
     if not waits:
         return None, ""
     own = parsed_event(listener.event)
-    if (own.get("source"), own.get("id")) == (event.get("source"), event.get("id")):
+    if "id" in event and (own.get("source"), own.get("id")) == (event.get("source"), event["id"]):
         return None, ""  # the event that made it is no news to it
     run = {
         "name": listener.key.name, "namespace": listener.key.namespace, "uid": listener.uid,
@@ -133,7 +133,10 @@ def _follow(
     """Go on until everybody has answered."""
     if any(each.answer is None for each in recipients):
         told = f"given to {_named(recipients)}"
-        return _go_on(snapshot, now, RunPhase.RUNNING, Reason.DELIVERING, told, recipients, event)
+        decision = _go_on(snapshot, now, RunPhase.RUNNING, Reason.DELIVERING, told, recipients, event)
+        # Once: what the status says must be the same at every pass in which nothing happens.
+        notes = (Note(reason="NotAsked", message=_unasked(faults), warning=True),) if faults else ()
+        return replace(decision, notes=notes)
     taken = [each for each in recipients if each.answer == "Applied"]
     reason = Reason.DELIVERED if taken else Reason.NOT_AWAITED
     return _end(snapshot, now, RunPhase.SUCCEEDED, reason, _summary(recipients, taken, faults), recipients)
@@ -144,7 +147,11 @@ def _summary(recipients: Sequence[RecipientStatus], taken: Sequence[RecipientSta
     if others := [each for each in recipients if each.answer == "Refused"]:
         told += f"; not by {others[0].run}: {others[0].message}"
         told += f", and {len(others) - 1} more" if len(others) > 1 else ""
-    return told + (f"; {len(faults)} could not be asked, such as {faults[0]}" if faults else "")
+    return f"{told}; {_unasked(faults)}" if faults else told
+
+
+def _unasked(faults: Sequence[str]) -> str:
+    return f"{len(faults)} could not be asked, such as {faults[0]}"
 
 
 def _named(recipients: Sequence[RecipientStatus]) -> str:

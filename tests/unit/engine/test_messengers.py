@@ -102,6 +102,13 @@ def test_the_event_that_made_a_run_is_no_news_to_it() -> None:
     assert heard_by(other, COMMENT, PathEvaluator())[0] is not None
 
 
+def test_an_event_without_id_and_source_is_news_also_to_a_run_that_no_event_made() -> None:
+    """Who brings one by hand may leave them out."""
+    event = {"type": "ticket:comment:updated"}
+    assert heard_by(listener(), event, PathEvaluator())[0] is not None
+    assert heard_by(listener(event=json.dumps(event)), event, PathEvaluator())[0] is not None
+
+
 # --- the messenger --------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +162,15 @@ def test_a_run_whose_revision_hears_of_such_events_by_its_key_does_not_hear_of_t
         listener(definition=definition(REPLY, triggers=[said]), name="no-key"),
     )
     assert offered(decide(messenger(listeners=runs))) == ["nothing-takes-it", "no-key"]
+
+
+def test_who_cannot_be_asked_while_others_are_is_told_once() -> None:
+    broken = listener(waits(when="received.data.absent"), name="order-2")
+    first = decide(messenger(listeners=(listener(), broken)))
+    (note,) = first.notes
+    assert note.message.startswith("1 could not be asked, such as order-2: spec.activities[0].waitFor.when")
+    again = decide(messenger(first.status))
+    assert (again.status, again.notes) == (first.status, ())
 
 
 def test_a_repeated_pass_decides_the_same() -> None:
