@@ -96,7 +96,8 @@ class Reconciler:
 
     async def _admit_and_decide(self, snapshot: Snapshot) -> Decision:
         """Decide; where that takes slots, ask for them and decide anew with the answers. Nothing is written in between."""
-        now, definition, standing = self._clock.now(), snapshot.definition, standing_of(snapshot.run)
+        now, definition = self._clock.now(), snapshot.definition
+        standing = standing_of(snapshot.run, snapshot.source)
         if standing is not None and isinstance(definition, Definition):
             admission = self._ledger.begin(standing, definition.spec.concurrency, now)
             snapshot = replace(snapshot, admission=admission)

@@ -19,6 +19,7 @@ from kubesaga.engine.effects import tidying
 from kubesaga.engine.language.expressions import Evaluator, render
 from kubesaga.engine.messengers import heard_by, offer_of, with_replies
 from kubesaga.engine.obeying import answers_of_finished, answers_of_waiting
+from kubesaga.engine.replay import lineage
 from kubesaga.engine.slots import Blocked, Refused, RunWant
 from kubesaga.engine.snapshot import Run, Snapshot
 from kubesaga.engine.summary import outcome_conditions
@@ -86,7 +87,9 @@ def _blocked(
 ) -> Decision:
     if deadline is not None and new.now >= deadline:
         return _too_late(new)
-    if answer.hearer is not None and new.event and new.snapshot.listeners is None:
+    # The event of a replay is an old one: it is the replay's, and no news to anybody.
+    news = bool(new.event) and new.run.spec.replay_of is None
+    if answer.hearer is not None and news and new.snapshot.listeners is None:
         return Decision(status=new.run.status, summons=Summons(only=answer.hearer))
     return _wait(new, want, answer, evaluator)
 
@@ -210,9 +213,10 @@ def _end(
 
 
 def _status(new: Unstarted, phase: RunPhase, why: Reason, **fields: Any) -> WorkflowRunStatus:
-    run = new.run
+    run, source = new.run, new.snapshot.source
     return run.status.model_copy(
         update={
+            "replay": lineage(source) if source is not None else run.status.replay,
             "id": run.uid, "phase": moved_run(run.status.phase, phase), "observed_generation": run.generation,
             "workflow_revision": new.snapshot.revision, "spec_digest": run.status.spec_digest or run.spec_digest,
             "conditions": outcome_conditions(run, phase, why, fields.get("message"), new.now), "progress": None,

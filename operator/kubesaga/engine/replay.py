@@ -87,12 +87,12 @@ def adapted(definition: Definition, wanted: ReplayOf | None) -> Definition:
     )  # fmt: skip
 
 
-def lineage(source: Source, plan: Plan) -> ReplayStatus:
-    """Return where a replay comes from, for its status."""
+def lineage(source: Source, plan: Plan | None = None) -> ReplayStatus:
+    """Return where a replay comes from, for its status; without a plan as long as it has not begun."""
+    reused, redone = (list(plan.reused), list(plan.redone)) if plan is not None else ([], [])
     return ReplayStatus(
-        run=source.name, uid=source.uid, workflow=source.workflow, event=source.event, reused=list(plan.reused),
-        redone=list(plan.redone),
-    )  # fmt: skip
+        run=source.name, uid=source.uid, workflow=source.workflow, event=source.event, reused=reused, redone=redone
+    )
 
 
 def take_up(draft: Draft, wanted: ReplayOf, source: Source, plan: Plan) -> None:

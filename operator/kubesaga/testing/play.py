@@ -143,7 +143,7 @@ class Play:
 
     def _decide(self, snap: Snapshot) -> Decision:
         """Make the pass; where it takes slots, as often as there is something to ask for, as the operator does."""
-        standing = standing_of(snap.run)
+        standing = standing_of(snap.run, snap.source)
         if standing is None:
             return reconcile(snap, self.now, PathEvaluator())
         snap = replace(snap, admission=self._ledger.begin(standing, self._definition.spec.concurrency, self.now))

@@ -13,6 +13,7 @@ import pytest
 from kubesaga.api.limits import Bulkhead, CircuitBreaker, Concurrency, Guarded
 from kubesaga.api.names import Deed
 from kubesaga.api.reasons import Reason
+from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.admission.ledger import Ledger
 from kubesaga.engine.admission.rules import OperatorLimits
 from kubesaga.engine.admission.standing import Place, Standing
@@ -20,7 +21,7 @@ from kubesaga.engine.admission.verdict import Refused, Verdict
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import Definition, Step, StepKey, deeds_of
 from kubesaga.engine.guarding import GuardKey, GuardOwner, settings_of
-from kubesaga.engine.snapshot import Listener, Reply
+from kubesaga.engine.snapshot import Listener, Reply, Source
 from kubesaga.testing.builders import KEY, definition
 from kubesaga.testing.clock import START
 from kubesaga.testing.play import HANGS, Play, wrong
@@ -237,6 +238,44 @@ def test_signal_a_run_that_waits_too_long_for_the_answer_fails() -> None:
     play, _ = signalling(timeout="30s")
     assert (play.ended, play.now) == ("Failed QueueTimeout", START + timedelta(seconds=30))
     assert play.offered == []
+
+
+def test_a_replay_waits_for_its_turn_among_the_runs_of_its_workflow() -> None:
+    """It names no Workflow itself, and what it is a run of stands in its status only once it has begun."""
+    what, ledger = limited("a", maxWorkflows=1), open_ledger()
+    other = Other(ledger)
+    ledger.configure(KEY.namespace, "order", what.spec.concurrency, START)
+    play = Play(what, ledger=ledger)
+    play.spec = {"workflowRef": None, "replayOf": {"run": "order-old"}}
+    old = WorkflowRunStatus(phase="Failed", workflow_revision="order-r1", start_time=START, completion_time=START)
+    play.source = Source(name="order-old", uid="uid-old", workflow="order", event=None, status=old)
+    play.go()
+    assert (play.ended, play.status.queue is not None) == ("Queued None", True)
+    assert play.status.replay is not None
+    assert (play.status.replay.workflow, play.status.replay.redone) == ("order", [])
+    other.leave(play.now)
+    play.go()
+    assert (play.ended, play.status.replay.run, play.status.replay.redone) == (
+        "Succeeded AllSucceeded",
+        "order-old",
+        ["a"],
+    )
+
+
+def test_signal_a_replay_gives_the_event_of_old_to_nobody() -> None:
+    what = definition(SIGNALLED, concurrency={"key": "K", "onConflict": "Signal"})
+    ledger = open_ledger()
+    other = Other(ledger, business_key="K")
+    ledger.configure(KEY.namespace, "order", what.spec.concurrency, START)
+    play = Play(what, ledger=ledger)
+    play.spec = {"workflowRef": None, "replayOf": {"run": "order-old"}}
+    old = WorkflowRunStatus(phase="Failed", workflow_revision="order-r1", start_time=START, completion_time=START)
+    play.source = Source(name="order-old", uid="uid-old", workflow="order", event=json.dumps(COMMENT), status=old)
+    play.listeners = (
+        Listener(key=other.key, uid="uid-order-0", created=START, definition=what, inputs={}, event=None),
+    )
+    play.go()
+    assert (play.ended, play.status.recipients) == ("Queued None", None)
 
 
 def test_signal_a_run_without_a_live_one_of_its_key_starts() -> None:

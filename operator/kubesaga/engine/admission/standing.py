@@ -13,7 +13,7 @@ from kubesaga.api.run import WorkflowRunStatus
 from kubesaga.engine.attempt import RunKey
 from kubesaga.engine.definition import StepKey
 from kubesaga.engine.guarding import GuardKey
-from kubesaga.engine.snapshot import Run
+from kubesaga.engine.snapshot import Run, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,11 @@ class Standing:
         return self.key.namespace, self.workflow or f"/{self.uid}"
 
 
-def standing_of(run: Run) -> Standing | None:
-    """Return how a run stands; None: it is over, or starts nothing, and so holds nothing."""
+def standing_of(run: Run, source: Source | None = None) -> Standing | None:
+    """Return how a run stands; None: it is over, or starts nothing, and so holds nothing.
+
+    `source` is the run that a new one is to replay, whose Workflow's limits it is under.
+    """
     status = run.status
     if status.finished or run.spec.deliver:
         return None
@@ -67,7 +70,7 @@ def standing_of(run: Run) -> Standing | None:
             urgent=key[0] is Deed.UNDO,
         )
     return Standing(
-        key=run.key, uid=run.uid, version=run.version, workflow=run.workflow, created=run.created,
+        key=run.key, uid=run.uid, version=run.version, workflow=run.workflow or (source.workflow if source is not None else ""), created=run.created,
         priority=run.spec.priority, group=status.fairness_key or "", business_key=status.concurrency_key or "",
         started=status.started, queued=status.queue is not None, held=held, waiting=waiting,
     )  # fmt: skip
