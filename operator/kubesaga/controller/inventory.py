@@ -19,9 +19,13 @@ from kubesaga.engine.admission.standing import Standing, standing_of
 from kubesaga.engine.attempt import RunKey
 from kubesaga.errors import KubesagaError
 from kubesaga.kube.client import KubeClient, Selection
+from kubesaga.kube.errors import ApiError
 from kubesaga.kube.resources import ACTIVITIES, WORKFLOW_RUNS, WORKFLOWS
 
 _log = logging.getLogger("kubesaga.workflow_engine")
+
+_LONGEST_PAUSE = 30.0
+"""Longest time, in seconds, between two tries of a listing."""
 
 
 class Inventory:
@@ -48,7 +52,23 @@ class Inventory:
         self._clock = clock
 
     async def take(self, add: Callable[[RunKey], None]) -> int:
-        """Take in all limits and live runs; have each run looked at (`add`). Returns how many runs there are."""
+        """Take in all limits and live runs; have each run looked at (`add`). Returns how many runs there are.
+
+        What cannot be listed now is tried again until it can be: nothing begins before that.
+        """
+        failures = 0
+        while True:
+            try:
+                return await self._take(add)
+            except ApiError as error:
+                pause = error.retry_after or min(2.0**failures, _LONGEST_PAUSE)
+                failures += 1
+                _log.warning(
+                    "nothing begins before the live runs are listed; the next try is in %g s: %s", pause, error
+                )
+                await self._clock.sleep(pause)
+
+    async def _take(self, add: Callable[[RunKey], None]) -> int:
         for namespace in self._namespaces:
             for body in (await self._client.list(WORKFLOWS, Selection(namespace=namespace))).items:
                 self._limits.workflow(body)

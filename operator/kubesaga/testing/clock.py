@@ -33,6 +33,16 @@ class FakeClock:
         self._sleepers.append((self._now + timedelta(seconds=seconds), future))
         await future
 
+    @property
+    def asleep(self) -> int:
+        """How many sleep."""
+        return len(self._sleepers)
+
+    @property
+    def until_next(self) -> float:
+        """The seconds until the first of them wakes."""
+        return (min(when for when, _ in self._sleepers) - self._now).total_seconds()
+
     def advance(self, seconds: float) -> None:
         """Let time pass, and wake whoever has slept long enough."""
         self._now += timedelta(seconds=seconds)
