@@ -48,18 +48,14 @@ def test_every_event_is_taken_once_and_told_of_rightly(keyed: bool) -> None:
 
 
 def _nobody(*_: Any) -> None:
-    return None
-
-
-def _forgets(_draft: Any, command: Any) -> Any:
-    return command
+    """Do nothing, and return nothing."""
 
 
 @pytest.mark.parametrize(("where", "name", "wrong"), [
     pytest.param(obeying, "_known", _nobody, id="a run takes an event again that it has taken"),
-    pytest.param(queueing, "_handed", lambda *_: None, id="a run starts without waiting for the answer"),
+    pytest.param(queueing, "_handed", _nobody, id="a run starts without waiting for the answer"),
     pytest.param(messengers, "with_replies", lambda recipients, _: tuple(recipients), id="answers are not heard"),
-    pytest.param(Mailbox, "offer", lambda *_: None, id="events are not offered"),
+    pytest.param(Mailbox, "offer", _nobody, id="events are not offered"),
 ])  # fmt: skip
 def test_a_broken_rule_is_seen(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, wrong: Any) -> None:
     monkeypatch.setattr(where, name, wrong)
